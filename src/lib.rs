@@ -1,0 +1,18 @@
+//! lockstep: a Redis-protocol proxy that spreads keys over plain Redis servers and runs
+//! MULTI/EXEC, WATCH and multi-key commands across them as two-phase commits.
+//!
+//! The data path, in the order a command takes it:
+//!
+//! 1. [`frontend`] accepts a client, reads bytes, keeps replies in order;
+//! 2. [`resp`] frames the bytes into commands (ours are the bounds, nothing is trusted);
+//! 3. [`keyspace`] finds the command's keys and the shard each lives on;
+//! 4. [`backend`] carries the raw bytes to that shard and its reply back;
+//! 5. several shards: [`txn`] plans and decides (pure), [`engine`] carries it out.
+//!
+//! Imports point one way: `resp <- keyspace <- txn <- engine <- frontend <- main`, and
+//! `resp <- backend <- engine`; `config`, `metrics` and `shutdown` are leaves. `resp`,
+//! `keyspace` and `txn` are pure: no clock, no randomness, no tokio.
+
+pub mod keyspace;
+pub mod resp;
+pub mod txn;

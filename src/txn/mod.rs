@@ -1,0 +1,60 @@
+//! Transactions over several shards: the pure part.
+//!
+//! Nothing in here touches a socket, a clock or a source of randomness: [`coordinator`] and
+//! [`recovery`] are state machines that are told what happened and answer with what must be
+//! done. The same source runs in production (driven by `engine`), under the model checker and
+//! in the simulator.
+//!
+//! # The protocol, told as a story
+//!
+//! 1. EXEC of a queue whose keys live on several shards becomes one *branch* per *participant*
+//!    (a shard in its role in this transaction). The transaction gets a fresh id.
+//! 2. **Prepare**, all participants at once. On each shard one atomic script refuses if any of
+//!    the branch's keys is locked or indexed by another transaction, else takes a lock per key
+//!    (`SET NX PX`) and writes the *intent*: the record `prepared`, with the redo. A prepare is
+//!    sent at most once per id; another attempt has another id.
+//! 3. **Commit point**: all participants are prepared. Nothing is written for it. From then on
+//!    nobody may abort, not even the coordinator.
+//! 4. **Apply**, all at once, each conditional on `prepared`: in one atomic step the record turns
+//!    `applied`, its keys turn *settling*, and the branch's commands run.
+//! 5. The client is answered when all have applied.
+//! 6. **Release**, only after *all* have applied: locks, index and settling entries go, who waits
+//!    is woken. The record is deleted outright, or stays for a while as a *marker*.
+//! 7. A definite No at step 2: what was prepared is **aborted**; the attempt is repeated under a
+//!    new id until `lock-wait` has passed. Silence instead of an answer: the coordinator turns
+//!    *recoverer*; it never guesses.
+//! 8. A coordinator that died is replaced by anyone who meets its keys after the record's
+//!    *deadline*: a recoverer reads every participant's record and finishes the transaction,
+//!    forward or back, by the rules in [`recovery`].
+//!
+//! # What a participant can be asked
+//!
+//! Each is one atomic step on the shard (a Lua script, or a `MULTI/EXEC` on a connection that
+//! watches the record). [`script`] holds the scripts, [`participant`] their twin in Rust.
+//!
+//! | operation | does | answers |
+//! |---|---|---|
+//! | prepare | see 2; refuses past its *not-after* on the shard's clock, and when any record of this id exists | [`Vote`] |
+//! | apply | `prepared` → `applied`, keys → settling, runs the branch; anything else: nothing | [`Applied`] |
+//! | abort | `prepared` → deleted (or marker); absent → *tombstone* (an `aborted` record), refused past the not-after; `applied` stays | [`Aborted`] |
+//! | abort-if-present | the same, but writes nothing where there is nothing | [`Aborted`] |
+//! | release | drops what belongs to this id: locks, index, settling; record → deleted or marker | [`Released`] |
+//! | read | the record, and the shard's clock | [`Record`] or absent |
+//!
+//! # What is kept on a shard
+//!
+//! All under [`names::PREFIX`], in the data's logical database:
+//!
+//! | key | type | what |
+//! |---|---|---|
+//! | `__lockstep:lock:<key>` | string, PX | the id of the transaction that holds `<key>` |
+//! | `__lockstep:txn:<id>` | hash | the record: `state`, `deadline`, `participants`, `rule`, `redo`, `keys` |
+//! | `__lockstep:index` | hash | key → id, from prepare to release |
+//! | `__lockstep:settling` | hash | key → id, from apply to release |
+//!
+//! and the channel `__lockstep:released:<id>`, on which release and abort announce themselves.
+//! A record has no time to live while undecided; nothing in doubt is ever deleted by a timer.
+
+pub mod types;
+
+pub use types::*;
