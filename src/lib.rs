@@ -13,6 +13,11 @@
 //! `resp <- backend <- engine`; `config`, `metrics` and `shutdown` are leaves. `resp`,
 //! `keyspace` and `txn` are pure: no clock, no randomness, no tokio.
 
+pub mod build;
+pub mod config;
 pub mod keyspace;
+pub mod metrics;
+pub mod readiness;
 pub mod resp;
+pub mod shutdown;
 pub mod txn;

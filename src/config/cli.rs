@@ -1,0 +1,44 @@
+//! The settings as command-line flags.
+
+use std::collections::BTreeMap;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use super::{SETTINGS, Setting};
+
+/// Adds a flag for every setting, under its group's heading.
+pub fn with_flags(command: Command) -> Command {
+    command.args(SETTINGS.iter().map(flag))
+}
+
+fn flag(setting: &Setting) -> Arg {
+    let default = match setting.kind.default_text() {
+        text if text.is_empty() => String::new(),
+        text => format!(", default {text}"),
+    };
+    let help = format!(
+        "{} [{}{default}] [env: {}]",
+        setting.help,
+        setting.kind.domain(),
+        setting.environment_variable()
+    );
+    let action = match setting.kind.is_list() {
+        true => ArgAction::Append,
+        false => ArgAction::Set,
+    };
+    Arg::new(setting.name)
+        .long(setting.name)
+        .value_name(setting.kind.value_name())
+        .help(help)
+        .help_heading(setting.group.title())
+        .action(action)
+}
+
+/// The values given on the command line, by name of the setting.
+pub fn flags_given(matches: &ArgMatches) -> BTreeMap<String, Vec<String>> {
+    let given = |setting: &Setting| {
+        let values = matches.get_many::<String>(setting.name)?;
+        Some((setting.name.to_owned(), values.cloned().collect()))
+    };
+    SETTINGS.iter().filter_map(given).collect()
+}

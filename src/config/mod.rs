@@ -1,0 +1,229 @@
+//! Settings: one table ([`SETTINGS`]) from which come the flags, the environment variables, the
+//! keys of the TOML file, `--help`, the README's table and all checks.
+//!
+//! [`load`] merges the sources (flag over environment over file over default) into a plain
+//! [`Config`], and reports every mistake in all of them at once.
+
+mod address;
+mod cli;
+mod file;
+mod load;
+mod problem;
+mod rules;
+mod setting;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::time::Duration;
+
+pub use address::Address;
+pub use cli::{flags_given, with_flags};
+pub use load::{Loaded, Sources, check_file, load};
+pub use problem::{Origin, Problem, Problems};
+pub use setting::{Group, Kind, Setting};
+pub use table::{SETTINGS, markdown_table};
+
+/// Everything that can be set, validated. `Config::default()` holds the defaults (and no shards).
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients connect; port 0 lets the system choose.
+    pub listen: Address,
+    /// The shards, in the order that decides which slots each one holds. Not empty when serving.
+    pub shards: Vec<Address>,
+    /// Where the metrics and health endpoint listens, if at all.
+    pub metrics_listen: Option<Address>,
+
+    /// Worker threads, each with a runtime and shard connections of its own; 0: one per core.
+    pub workers: usize,
+    /// Longest time between the signal to stop and the exit.
+    pub drain_timeout: Duration,
+    /// Least severe level that is logged.
+    pub log_level: LogLevel,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+
+    /// Greatest number of clients connected at once; more are refused with an error.
+    pub clients_max: usize,
+    /// Greatest number of commands of one client that wait for replies; at this many nothing
+    /// more is read from it.
+    pub client_inflight_max: usize,
+    /// Greatest number of bytes kept of one client's input, the queue of its MULTI included.
+    pub client_input_bytes_max: usize,
+    /// Bytes of replies that may wait for a client to take them; above this nothing more is
+    /// read from it.
+    pub client_output_bytes_max: usize,
+    /// A client that sends nothing for this long is disconnected; zero: never.
+    pub idle_timeout: Duration,
+    /// Interval of TCP keepalive probes on clients' and shards' connections; zero: none.
+    pub tcp_keepalive: Duration,
+    /// Longest line of an inline command or of a length, in bytes.
+    pub inline_bytes_max: usize,
+    /// Greatest number of arguments of one command, its name included.
+    pub args_max: usize,
+    /// Longest single argument, in bytes.
+    pub bulk_bytes_max: usize,
+
+    /// Longest time from sending a request to a shard to its reply; blocking commands excepted.
+    pub request_timeout: Duration,
+    /// Longest time for connecting to a shard, the handshake included.
+    pub connect_timeout: Duration,
+    /// First pause before connecting again to a shard that could not be reached; doubles up to
+    /// `reconnect_backoff_max`.
+    pub reconnect_backoff_min: Duration,
+    /// Longest pause between two attempts to connect to a shard.
+    pub reconnect_backoff_max: Duration,
+    /// Greatest number of requests in flight to one shard, per worker; more wait at the client.
+    pub shard_inflight_max: usize,
+    /// Longest single reply of a shard, in bytes; a longer one closes the connection.
+    pub reply_bytes_max: usize,
+    /// Greatest number of connections set apart for transactions, per shard and worker.
+    pub pinned_connections_max: usize,
+    /// Longest wait for such a connection; then the transaction fails, nothing applied.
+    pub pinned_wait: Duration,
+    /// User to authenticate as towards the shards (AUTH); None: the default user.
+    pub shard_user: Option<String>,
+    /// Password towards the shards; None: no AUTH is sent.
+    pub shard_password: Option<Secret>,
+
+    /// How long a transaction's locks live, and after which others may settle it.
+    pub lock_ttl: Duration,
+    /// How long an EXEC waits for keys that other transactions hold, before EXECABORT.
+    pub lock_wait: Duration,
+    /// How long the record of a decided transaction is kept when somebody may still ask for it.
+    pub decision_retention: Duration,
+    /// Interval at which each shard is searched for transactions that nobody finishes.
+    pub recovery_scan_interval: Duration,
+}
+
+impl Config {
+    /// Number of worker threads to start: `workers`, or one per core.
+    pub fn workers_effective(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        }
+    }
+
+    fn blank() -> Self {
+        Self {
+            listen: Address::new("", 0),
+            shards: Vec::new(),
+            metrics_listen: None,
+            workers: 0,
+            drain_timeout: Duration::ZERO,
+            log_level: LogLevel::Info,
+            log_format: LogFormat::Text,
+            clients_max: 0,
+            client_inflight_max: 0,
+            client_input_bytes_max: 0,
+            client_output_bytes_max: 0,
+            idle_timeout: Duration::ZERO,
+            tcp_keepalive: Duration::ZERO,
+            inline_bytes_max: 0,
+            args_max: 0,
+            bulk_bytes_max: 0,
+            request_timeout: Duration::ZERO,
+            connect_timeout: Duration::ZERO,
+            reconnect_backoff_min: Duration::ZERO,
+            reconnect_backoff_max: Duration::ZERO,
+            shard_inflight_max: 0,
+            reply_bytes_max: 0,
+            pinned_connections_max: 0,
+            pinned_wait: Duration::ZERO,
+            shard_user: None,
+            shard_password: None,
+            lock_ttl: Duration::ZERO,
+            lock_wait: Duration::ZERO,
+            decision_retention: Duration::ZERO,
+            recovery_scan_interval: Duration::ZERO,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let mut config = Self::blank();
+        for setting in SETTINGS {
+            setting.kind.set_default(&mut config);
+        }
+        config
+    }
+}
+
+/// Severity of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Nothing is logged.
+    Off,
+    /// Something is wrong that needs a person.
+    Error,
+    /// Something is wrong that mends itself, or may.
+    Warn,
+    /// Start, stop, changes of state.
+    Info,
+    /// What happened to single transactions and connections.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    pub(crate) const NAMES: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "off" => Self::Off,
+            "error" => Self::Error,
+            "warn" => Self::Warn,
+            "info" => Self::Info,
+            "debug" => Self::Debug,
+            "trace" => Self::Trace,
+            _ => return None,
+        })
+    }
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl LogFormat {
+    pub(crate) const NAMES: &[&str] = &["text", "json"];
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        match name {
+            "text" => Some(Self::Text),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+/// A password; never shown by `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps it.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The password itself, for the one place that sends it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}

@@ -1,0 +1,366 @@
+//! The table of settings. One row is the whole of a setting: nothing else needs to change.
+
+use std::fmt::Write as _;
+
+use super::problem::environment_name;
+use super::setting::Kind::{
+    Addresses, Bytes, Choice, Count, Listen, Millis, Seconds, Secret, SecretFile, Text,
+};
+use super::{Group, LogFormat, LogLevel, Setting};
+
+const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// All settings, in the order in which they are shown.
+pub static SETTINGS: &[Setting] = &[
+    Setting {
+        name: "listen",
+        group: Group::Addresses,
+        kind: Listen {
+            default: ("127.0.0.1", 6380),
+            optional: false,
+            set: |c, v| {
+                if let Some(address) = v {
+                    c.listen = address;
+                }
+            },
+        },
+        help: "Where clients connect. Port 0 takes a free one.",
+    },
+    Setting {
+        name: "shard",
+        group: Group::Addresses,
+        kind: Addresses {
+            set: |c, v| c.shards = v,
+        },
+        help: "The Redis servers that hold the keys. Their order decides which keys live where: \
+               it must be the same at every lockstep.",
+    },
+    Setting {
+        name: "metrics-listen",
+        group: Group::Addresses,
+        kind: Listen {
+            default: ("127.0.0.1", 9121),
+            optional: true,
+            set: |c, v| c.metrics_listen = v,
+        },
+        help: "Where /metrics, /healthz and /readyz are served over HTTP.",
+    },
+    Setting {
+        name: "workers",
+        group: Group::Process,
+        kind: Count {
+            default: 0,
+            range: 0..=1024,
+            set: |c, v| c.workers = v,
+        },
+        help: "Worker threads, each with connections of its own to every shard; 0: one per core.",
+    },
+    Setting {
+        name: "drain-timeout-ms",
+        group: Group::Process,
+        kind: Millis {
+            default: 10_000,
+            range: 0..=HOUR_MS,
+            set: |c, v| c.drain_timeout = v,
+        },
+        help: "Longest time from SIGTERM to the exit: what runs is finished, nothing new starts. \
+               A second SIGTERM hurries.",
+    },
+    Setting {
+        name: "log-level",
+        group: Group::Process,
+        kind: Choice {
+            default: "info",
+            of: LogLevel::NAMES,
+            set: |c, v| LogLevel::named(v).map(|l| c.log_level = l).is_some(),
+        },
+        help: "Least severe level that is logged, to standard error.",
+    },
+    Setting {
+        name: "log-format",
+        group: Group::Process,
+        kind: Choice {
+            default: "text",
+            of: LogFormat::NAMES,
+            set: |c, v| LogFormat::named(v).map(|f| c.log_format = f).is_some(),
+        },
+        help: "Lines for people, or one JSON object per line.",
+    },
+    Setting {
+        name: "clients-max",
+        group: Group::Clients,
+        kind: Count {
+            default: 10_000,
+            range: 1..=1_000_000,
+            set: |c, v| c.clients_max = v,
+        },
+        help: "Greatest number of clients at once; one more is refused with an error.",
+    },
+    Setting {
+        name: "client-inflight-max",
+        group: Group::Clients,
+        kind: Count {
+            default: 1024,
+            range: 1..=1_000_000,
+            set: |c, v| c.client_inflight_max = v,
+        },
+        help: "Commands of one client that may wait for replies; at this many nothing more is \
+               read from it.",
+    },
+    Setting {
+        name: "client-input-bytes-max",
+        group: Group::Clients,
+        kind: Bytes {
+            default: GIB,
+            range: 64 * KIB..=64 * GIB,
+            set: |c, v| c.client_input_bytes_max = v,
+        },
+        help: "Greatest input kept for one client, the queue of its MULTI included; a client \
+               that needs more is disconnected.",
+    },
+    Setting {
+        name: "client-output-bytes-max",
+        group: Group::Clients,
+        kind: Bytes {
+            default: 64 * MIB,
+            range: 64 * KIB..=64 * GIB,
+            set: |c, v| c.client_output_bytes_max = v,
+        },
+        help: "Replies that may wait for one client to take them; above this nothing more is \
+               read from it.",
+    },
+    Setting {
+        name: "idle-timeout-ms",
+        group: Group::Clients,
+        kind: Millis {
+            default: 0,
+            range: 0..=30 * DAY_MS,
+            set: |c, v| c.idle_timeout = v,
+        },
+        help: "A client that is silent for this long is disconnected; 0: never.",
+    },
+    Setting {
+        name: "tcp-keepalive-s",
+        group: Group::Clients,
+        kind: Seconds {
+            default: 300,
+            range: 0..=86_400,
+            set: |c, v| c.tcp_keepalive = v,
+        },
+        help: "Interval of TCP keepalive probes, towards clients and shards; 0: none.",
+    },
+    Setting {
+        name: "inline-bytes-max",
+        group: Group::Clients,
+        kind: Bytes {
+            default: 64 * KIB,
+            range: 64..=MIB,
+            set: |c, v| c.inline_bytes_max = v,
+        },
+        help: "Longest line of an inline command or of a length.",
+    },
+    Setting {
+        name: "args-max",
+        group: Group::Clients,
+        kind: Count {
+            default: 1 << 20,
+            range: 16..=1 << 24,
+            set: |c, v| c.args_max = v,
+        },
+        help: "Greatest number of arguments of one command, its name included.",
+    },
+    Setting {
+        name: "bulk-bytes-max",
+        group: Group::Clients,
+        kind: Bytes {
+            default: 512 * MIB,
+            range: KIB..=16 * GIB,
+            set: |c, v| c.bulk_bytes_max = v,
+        },
+        help: "Longest single argument; like proto-max-bulk-len of Redis.",
+    },
+    Setting {
+        name: "request-timeout-ms",
+        group: Group::Shards,
+        kind: Millis {
+            default: 5000,
+            range: 10..=HOUR_MS,
+            set: |c, v| c.request_timeout = v,
+        },
+        help: "Longest time from sending a request to a shard to its reply; blocking commands \
+               excepted.",
+    },
+    Setting {
+        name: "connect-timeout-ms",
+        group: Group::Shards,
+        kind: Millis {
+            default: 1000,
+            range: 10..=60_000,
+            set: |c, v| c.connect_timeout = v,
+        },
+        help: "Longest time for connecting to a shard, the handshake included.",
+    },
+    Setting {
+        name: "reconnect-backoff-min-ms",
+        group: Group::Shards,
+        kind: Millis {
+            default: 50,
+            range: 1..=60_000,
+            set: |c, v| c.reconnect_backoff_min = v,
+        },
+        help: "First pause before connecting again to a shard; it doubles each time.",
+    },
+    Setting {
+        name: "reconnect-backoff-max-ms",
+        group: Group::Shards,
+        kind: Millis {
+            default: 2000,
+            range: 1..=HOUR_MS,
+            set: |c, v| c.reconnect_backoff_max = v,
+        },
+        help: "Longest pause before connecting again to a shard.",
+    },
+    Setting {
+        name: "shard-inflight-max",
+        group: Group::Shards,
+        kind: Count {
+            default: 65_536,
+            range: 1..=1 << 24,
+            set: |c, v| c.shard_inflight_max = v,
+        },
+        help: "Requests in flight to one shard, per worker; more wait.",
+    },
+    Setting {
+        name: "reply-bytes-max",
+        group: Group::Shards,
+        kind: Bytes {
+            default: GIB,
+            range: MIB..=64 * GIB,
+            set: |c, v| c.reply_bytes_max = v,
+        },
+        help: "Longest single reply of a shard; a longer one is an error and closes the \
+               connection to the shard.",
+    },
+    Setting {
+        name: "pinned-connections-max",
+        group: Group::Shards,
+        kind: Count {
+            default: 64,
+            range: 1..=65_536,
+            set: |c, v| c.pinned_connections_max = v,
+        },
+        help: "Connections set apart for transactions, per shard and worker.",
+    },
+    Setting {
+        name: "pinned-wait-ms",
+        group: Group::Shards,
+        kind: Millis {
+            default: 1000,
+            range: 0..=HOUR_MS,
+            set: |c, v| c.pinned_wait = v,
+        },
+        help: "Longest wait for such a connection; then the transaction fails with nothing \
+               applied.",
+    },
+    Setting {
+        name: "shard-user",
+        group: Group::Shards,
+        kind: Text {
+            set: |c, v| c.shard_user = Some(v),
+        },
+        help: "User for AUTH towards the shards, if not the default user.",
+    },
+    Setting {
+        name: "shard-password",
+        group: Group::Shards,
+        kind: Secret {
+            set: |c, v| c.shard_password = Some(v),
+        },
+        help: "Password for AUTH towards the shards. Other users of the machine can see flags: \
+               prefer the file.",
+    },
+    Setting {
+        name: "shard-password-file",
+        group: Group::Shards,
+        kind: SecretFile {
+            set: |c, v| c.shard_password = Some(v),
+        },
+        help: "File that holds the password for AUTH towards the shards.",
+    },
+    Setting {
+        name: "lock-ttl-ms",
+        group: Group::Transactions,
+        kind: Millis {
+            default: 5000,
+            range: 100..=HOUR_MS,
+            set: |c, v| c.lock_ttl = v,
+        },
+        help: "How long a transaction's locks live. After this anybody may settle what a dead \
+               lockstep left; its keys are blocked no longer than that.",
+    },
+    Setting {
+        name: "lock-wait-ms",
+        group: Group::Transactions,
+        kind: Millis {
+            default: 5000,
+            range: 0..=HOUR_MS,
+            set: |c, v| c.lock_wait = v,
+        },
+        help: "How long an EXEC waits for keys that other transactions hold, before EXECABORT.",
+    },
+    Setting {
+        name: "decision-retention-ms",
+        group: Group::Transactions,
+        kind: Millis {
+            default: HOUR_MS,
+            range: 60_000..=365 * DAY_MS,
+            set: |c, v| c.decision_retention = v,
+        },
+        help: "How long a decided transaction's record is kept where its fate may still be \
+               asked for. At least ten times lock-ttl-ms.",
+    },
+    Setting {
+        name: "recovery-scan-interval-ms",
+        group: Group::Transactions,
+        kind: Millis {
+            default: 1000,
+            range: 50..=HOUR_MS,
+            set: |c, v| c.recovery_scan_interval = v,
+        },
+        help: "Interval at which every shard is searched for transactions that nobody finishes.",
+    },
+];
+
+/// The table of settings in Markdown, as it stands in the README.
+pub fn markdown_table() -> String {
+    let mut out = String::new();
+    for group in Group::ALL {
+        let _ = write!(out, "\n**{}**\n\n", group.title());
+        out.push_str("| setting | default | what | values |\n|---|---|---|---|\n");
+        for setting in SETTINGS.iter().filter(|s| s.group == *group) {
+            let default = match setting.kind.default_text() {
+                text if text.is_empty() => "none".to_owned(),
+                text => format!("`{text}`"),
+            };
+            let _ = writeln!(
+                out,
+                "| `{}` | {default} | {} | {} |",
+                setting.name,
+                setting.help,
+                setting.kind.domain()
+            );
+        }
+    }
+    out
+}
+
+impl Setting {
+    /// Its environment variable.
+    pub fn environment_variable(&self) -> String {
+        environment_name(self.name)
+    }
+}

@@ -1,0 +1,210 @@
+//! The closed sets that labels take their values from, and handles kept per value.
+
+use std::marker::PhantomData;
+use std::ops::Index;
+
+/// A closed set of label values.
+pub trait Label: Copy + 'static {
+    /// The label's name.
+    const NAME: &'static str;
+    /// All values, in the order of [`Label::position`].
+    const ALL: &'static [Self];
+    /// The value's place in [`Label::ALL`].
+    fn position(self) -> usize;
+    /// The value as it stands in the metric.
+    fn text(self) -> &'static str;
+}
+
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident ($label:literal) {
+        $($(#[$vdoc:meta])* $variant:ident = $text:literal,)*
+    }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$vdoc])* $variant,)*
+        }
+
+        impl Label for $name {
+            const NAME: &'static str = $label;
+            const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            fn position(self) -> usize {
+                self as usize
+            }
+            fn text(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)*
+                }
+            }
+        }
+    };
+}
+
+label! {
+    /// What lockstep does with a command.
+    Family("family") {
+        /// Sent to one shard, changes nothing.
+        Read = "read",
+        /// Sent to one shard, may change its data.
+        Write = "write",
+        /// MULTI, EXEC, DISCARD, WATCH, UNWATCH and what is queued.
+        Transaction = "transaction",
+        /// Answered by lockstep itself.
+        Local = "local",
+        /// Divided over several shards.
+        Split = "split",
+        /// Refused before anything was sent.
+        Refused = "refused",
+    }
+}
+
+label! {
+    /// What kind of error a client was given by lockstep (not by a shard).
+    ErrorKind("kind") {
+        /// Bytes that are not the protocol.
+        Protocol = "protocol",
+        /// No such command, wrong number of arguments, a subcommand that is not supported.
+        Command = "command",
+        /// Keys on several shards where that cannot be done.
+        CrossSlot = "cross_slot",
+        /// A shard cannot be reached; nothing was sent.
+        ShardDown = "shard_down",
+        /// No reply in time, or the connection was lost: maybe executed.
+        ReplyLost = "reply_lost",
+        /// A transaction that was not applied, on no shard.
+        Aborted = "aborted",
+        /// A transaction whose outcome was not known when the client was answered.
+        OutcomeUnknown = "outcome_unknown",
+        /// A transaction that is committed, but whose replies are lost.
+        RepliesLost = "replies_lost",
+        /// A limit was hit.
+        Limit = "limit",
+        /// Something that should not be.
+        Internal = "internal",
+    }
+}
+
+label! {
+    /// Why a connection was refused.
+    Rejection("reason") {
+        /// `clients-max` are connected.
+        ClientsMax = "clients_max",
+        /// The process is stopping.
+        Draining = "draining",
+        /// The system refused: no file descriptors left, or the connection died at once.
+        System = "system",
+    }
+}
+
+label! {
+    /// Over how many shards a transaction went.
+    Scope("scope") {
+        /// One: native MULTI/EXEC.
+        Single = "single",
+        /// Several: two-phase commit.
+        Distributed = "distributed",
+    }
+}
+
+label! {
+    /// How a transaction ended, as its client was told.
+    Outcome("outcome") {
+        /// Applied everywhere, replies given.
+        Committed = "committed",
+        /// Applied nowhere.
+        Aborted = "aborted",
+        /// Applied nowhere since a watched key was changed: a nil reply.
+        WatchBroken = "watch_broken",
+        /// Applied everywhere, but the replies are lost.
+        RepliesLost = "replies_lost",
+        /// Not known yet.
+        Unknown = "unknown",
+    }
+}
+
+label! {
+    /// A step of a distributed transaction.
+    Step("step") {
+        /// All prepares, from sending to the last vote.
+        Prepare = "prepare",
+        /// All applies, from sending to the last answer.
+        Apply = "apply",
+        /// All releases, from sending to the last answer.
+        Release = "release",
+        /// From EXEC to its reply, lock waits and all attempts included.
+        Total = "total",
+    }
+}
+
+label! {
+    /// What a recovery did.
+    Recovery("action") {
+        /// Finished forward: applied what was left to apply.
+        Committed = "committed",
+        /// Finished back: nothing is or will be applied.
+        Aborted = "aborted",
+        /// Only released what was applied everywhere.
+        Released = "released",
+        /// Found it settled by others.
+        Nothing = "nothing",
+        /// Could not be finished now; somebody will try again.
+        Failed = "failed",
+    }
+}
+
+label! {
+    /// A limit that was hit.
+    Limit("limit") {
+        /// `clients-max`.
+        Clients = "clients",
+        /// `client-inflight-max`: reading from the client paused.
+        ClientInflight = "client_inflight",
+        /// `client-input-bytes-max`.
+        ClientInput = "client_input",
+        /// `client-output-bytes-max`: reading from the client paused.
+        ClientOutput = "client_output",
+        /// `inline-bytes-max`.
+        InlineBytes = "inline_bytes",
+        /// `args-max`.
+        Args = "args",
+        /// `bulk-bytes-max`.
+        BulkBytes = "bulk_bytes",
+        /// `shard-inflight-max`.
+        ShardInflight = "shard_inflight",
+        /// `reply-bytes-max`.
+        ReplyBytes = "reply_bytes",
+        /// `pinned-wait-ms` passed without a free connection.
+        PinnedConnections = "pinned_connections",
+        /// `idle-timeout-ms`.
+        IdleTimeout = "idle_timeout",
+        /// `request-timeout-ms`.
+        RequestTimeout = "request_timeout",
+        /// `lock-wait-ms`.
+        LockWait = "lock_wait",
+    }
+}
+
+/// A handle per value of a label: `metrics.commands[Family::Read]`.
+#[derive(Clone, Debug)]
+pub struct Per<L, H> {
+    handles: Box<[H]>,
+    label: PhantomData<fn(L)>,
+}
+
+impl<L: Label, H> Per<L, H> {
+    pub(super) fn new(make: impl Fn(L) -> H) -> Self {
+        Self {
+            handles: L::ALL.iter().map(|value| make(*value)).collect(),
+            label: PhantomData,
+        }
+    }
+}
+
+impl<L: Label, H> Index<L> for Per<L, H> {
+    type Output = H;
+
+    fn index(&self, value: L) -> &H {
+        // There is a handle for every value, by construction.
+        &self.handles[value.position()]
+    }
+}

@@ -1,0 +1,152 @@
+//! Every metric that is exported: name, type, label names, buckets, help.
+
+/// What a metric is, with the bounds of its buckets if it has any.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Type {
+    /// Only grows; the name ends in `_total`.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Distribution over these upper bounds.
+    Histogram(&'static [f64]),
+}
+
+/// One metric.
+#[derive(Debug)]
+pub struct Definition {
+    /// Full name, with the unit last.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Type,
+    /// Names of its labels.
+    pub labels: &'static [&'static str],
+    /// One sentence for people.
+    pub help: &'static str,
+}
+
+/// 50 microseconds to 10 seconds.
+const LATENCY: &[f64] = &[
+    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
+    2.5, 5.0, 10.0,
+];
+const PARTICIPANTS: &[f64] = &[1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0];
+const ATTEMPTS: &[f64] = &[1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0, 89.0];
+const BATCH: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0];
+
+macro_rules! metrics {
+    ($($id:ident = $name:literal $kind:expr, [$($label:literal),*], $help:literal;)*) => {
+        $(pub(super) static $id: Definition = Definition {
+            name: concat!("lockstep_", $name),
+            kind: $kind,
+            labels: &[$($label),*],
+            help: $help,
+        };)*
+
+        /// All metrics, in the order of the source.
+        pub static ALL: &[&Definition] = &[$(&$id,)*];
+    };
+}
+
+use Type::{Counter, Gauge, Histogram};
+
+metrics! {
+    BUILD_INFO = "build_info" Gauge, ["version", "commit", "rustc"],
+        "Always 1; the labels say what runs.";
+    START_TIME = "start_time_seconds" Gauge, [],
+        "When the process started, in seconds since the Unix epoch.";
+    READY = "ready" Gauge, [],
+        "1 while /readyz says so, else 0.";
+
+    CLIENTS_CONNECTED = "clients_connected" Gauge, [],
+        "Clients connected now.";
+    CLIENTS_ACCEPTED = "clients_accepted_total" Counter, [],
+        "Connections of clients accepted.";
+    CLIENTS_REJECTED = "clients_rejected_total" Counter, ["reason"],
+        "Connections of clients refused.";
+    CLIENT_RECEIVED = "client_received_bytes_total" Counter, [],
+        "Bytes received from clients.";
+    CLIENT_SENT = "client_sent_bytes_total" Counter, [],
+        "Bytes sent to clients.";
+    CLIENT_WRITES = "client_writes_total" Counter, [],
+        "Writes to clients' connections.";
+    COMMANDS = "commands_total" Counter, ["family"],
+        "Commands taken from clients, by what is done with them.";
+    ERRORS = "errors_total" Counter, ["kind"],
+        "Errors that lockstep itself gave to clients; those of shards are passed on and not counted.";
+    LIMITS_HIT = "limits_hit_total" Counter, ["limit"],
+        "How often a limit of the configuration was hit.";
+
+    SHARD_UP = "shard_up" Gauge, ["shard"],
+        "1 while the shard answers, else 0.";
+    SHARD_CONNECTS = "shard_connects_total" Counter, ["shard"],
+        "Connections to the shard that came about.";
+    SHARD_CONNECT_FAILURES = "shard_connect_failures_total" Counter, ["shard"],
+        "Attempts to connect to the shard that failed.";
+    SHARD_DISCONNECTS = "shard_disconnects_total" Counter, ["shard"],
+        "Connections to the shard that were lost.";
+    SHARD_INFLIGHT = "shard_inflight_requests" Gauge, ["shard"],
+        "Requests sent to the shard and not answered yet.";
+    SHARD_QUEUE = "shard_queue_bytes" Gauge, ["shard"],
+        "Bytes that wait to be written to the shard.";
+    SHARD_REQUESTS = "shard_requests_total" Counter, ["shard"],
+        "Requests sent to the shard.";
+    SHARD_WRITES = "shard_writes_total" Counter, ["shard"],
+        "Writes to the shard's connections; requests by writes is the mean batch.";
+    SHARD_SENT = "shard_sent_bytes_total" Counter, ["shard"],
+        "Bytes sent to the shard.";
+    SHARD_RECEIVED = "shard_received_bytes_total" Counter, ["shard"],
+        "Bytes received from the shard.";
+    SHARD_BATCH = "shard_batch_requests" Histogram(BATCH), ["shard"],
+        "Requests in one write to the shard.";
+    SHARD_LATENCY = "shard_latency_seconds" Histogram(LATENCY), ["shard"],
+        "Time from a write to the shard to the reply of its first request; one sample per batch.";
+    PINNED_IN_USE = "pinned_connections_in_use" Gauge, ["shard"],
+        "Connections set apart for transactions and used by one now.";
+    PINNED_IDLE = "pinned_connections_idle" Gauge, ["shard"],
+        "Connections set apart for transactions and free.";
+    PINNED_WAITS = "pinned_waits_total" Counter, ["shard"],
+        "How often a transaction had to wait for such a connection.";
+    PINNED_WAIT = "pinned_wait_seconds" Histogram(LATENCY), ["shard"],
+        "How long those waits took.";
+
+    TRANSACTIONS = "transactions_total" Counter, ["scope", "outcome"],
+        "Transactions finished (EXEC, and split writes as distributed ones), as the client was told.";
+    STEP = "transaction_step_seconds" Histogram(LATENCY), ["step"],
+        "Duration of the steps of distributed transactions.";
+    PARTICIPANTS_COUNT = "transaction_participants" Histogram(PARTICIPANTS), [],
+        "Shards that took part in a distributed transaction.";
+    ATTEMPTS_COUNT = "transaction_attempts" Histogram(ATTEMPTS), [],
+        "Attempts (ids) that a distributed transaction needed.";
+    LOCK_CONFLICTS = "lock_conflicts_total" Counter, ["shard"],
+        "Prepares refused since another transaction held a key.";
+    LOCK_WAIT = "lock_wait_seconds" Histogram(LATENCY), [],
+        "Time that transactions waited for keys held by others.";
+    APPLY_RETRIES = "apply_retries_total" Counter, ["shard"],
+        "Applies sent again since the shard refused or did not answer.";
+    RECOVERIES = "recoveries_total" Counter, ["action"],
+        "Transactions of others, or left in doubt, that this process settled, by what it did.";
+    IN_DOUBT = "transactions_in_doubt" Gauge, [],
+        "Transactions that this process knows to be past their deadline and not settled.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_conventions() {
+        for (i, metric) in ALL.iter().enumerate() {
+            let name = metric.name;
+            assert!(!ALL[..i].iter().any(|m| m.name == name), "{name} twice");
+            let total = name.ends_with("_total");
+            assert_eq!(total, metric.kind == Type::Counter, "{name}");
+            assert!(metric.help.ends_with('.'), "{name}");
+            if let Type::Histogram(buckets) = metric.kind {
+                assert!(buckets.is_sorted(), "{name}");
+            }
+            if name.contains("bytes") && total {
+                assert!(name.ends_with("_bytes_total"), "{name}");
+            }
+        }
+    }
+}
