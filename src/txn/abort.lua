@@ -1,0 +1,34 @@
+-- abort: the branch will never run.
+--
+-- KEYS 1 the record
+-- ARGV 1 id  2 retention ms of what is left  3 '1': leave a marker where it was prepared
+--      4 not-after ms (this server's clock) of a tombstone; without it none is written
+--
+-- Answers 'done', 'applied' (nothing changed) or 'late' (absent, nothing changed).
+--
+-- The keys come from the record, so anyone may abort who knows the id. They are not declared:
+-- only a cluster routes scripts by declared keys, plain servers do not look at them.
+-- Each path begins with a write that is not denyoom (DEL, HDEL), so a full server lets it pass.
+local record = call('HMGET', KEYS[1], 'state', 'keys')
+local state = record[1]
+if state == 'applied' then return 'applied' end
+if state == 'aborted' then return 'done' end
+if state then
+  local keys = cmsgpack.unpack(record[2])
+  if ARGV[3] == '1' then
+    call('HDEL', KEYS[1], 'redo', 'keys')
+    call('HSET', KEYS[1], 'state', 'aborted')
+    call('PEXPIRE', KEYS[1], ARGV[2])
+  else
+    call('DEL', KEYS[1])
+  end
+  drop(ARGV[1], keys, {'__lockstep:index'})
+  return 'done'
+end
+if not ARGV[4] then return 'done' end
+local time = call('TIME')
+if time[1] * 1000 + math.floor(time[2] / 1000) > tonumber(ARGV[4]) then return 'late' end
+call('DEL', KEYS[1])
+call('HSET', KEYS[1], 'state', 'aborted')
+call('PEXPIRE', KEYS[1], ARGV[2])
+return 'done'

@@ -1,0 +1,47 @@
+-- apply: runs the stored redo, once, if the record is prepared.
+--
+-- KEYS 1 the record
+-- ARGV 1 id
+--
+-- Answers {'now', reply...}, or {state} (false: no record) when nothing was done.
+--
+-- HDEL comes first since it is not denyoom: after one write of a script Redis no longer
+-- refuses for memory, so a promise is kept on a full server; READONLY, MISCONF and NOREPLICAS
+-- still refuse at that first write, whole. Everything that can fail in this script (decoding,
+-- too many arguments for unpack) is done before it.
+local call, pcall = redis.call, redis.pcall
+local record = call('HMGET', KEYS[1], 'state', 'redo', 'keys')
+if record[1] ~= 'prepared' then return {record[1]} end
+local redo, keys = cmsgpack.unpack(record[2]), cmsgpack.unpack(record[3])
+for i = 1, #redo do
+  if #redo[i] > 7000 then return redis.error_reply('TOOLONG command for a script') end
+end
+
+call('HDEL', KEYS[1], 'redo')
+call('HSET', KEYS[1], 'state', 'applied')
+local id, n, entries = ARGV[1], #keys, {}
+for i = 1, n do
+  entries[2 * i - 1] = keys[i]
+  entries[2 * i] = id
+end
+for first = 1, 2 * n, 2000 do
+  call('HSET', '__lockstep:settling', unpack(entries, first, math.min(first + 1999, 2 * n)))
+end
+
+local out = {'now'}
+for i = 1, #redo do
+  local command = redo[i]
+  local reply = pcall(unpack(command))
+  if type(reply) == 'number' and (reply >= 2^53 or reply <= -2^53) then
+    -- Lua has no such integer. INCR and its kin left it in the key, as text.
+    local exact
+    if #command == 4 then
+      exact = pcall('HGET', command[2], command[3])
+    else
+      exact = pcall('GET', command[2])
+    end
+    if type(exact) == 'string' then reply = {ok = ':' .. exact} end
+  end
+  out[i + 1] = reply
+end
+return out

@@ -1,0 +1,84 @@
+//! Names of everything lockstep keeps on a shard.
+//!
+//! All keys live under one reserved [`PREFIX`], in the same logical database as the data they
+//! speak of. The prefix is hidden from clients and refused as a client key, so nobody but
+//! lockstep can give these keys another type or value. The scripts beside this file spell the
+//! same names out; a test holds both together.
+
+use super::TxnId;
+
+/// What every key and channel of ours begins with.
+pub const PREFIX: &[u8] = b"__lockstep:";
+/// Prefix of a lock: a string with the id of the transaction that holds the key.
+pub const LOCK: &[u8] = b"__lockstep:lock:";
+/// Prefix of a record: a hash, see [`super`].
+pub const RECORD: &[u8] = b"__lockstep:txn:";
+/// The hash key → id, from prepare to release.
+pub const INDEX: &[u8] = b"__lockstep:index";
+/// The hash key → id, from apply to release.
+pub const SETTLING: &[u8] = b"__lockstep:settling";
+/// A counter that every successful prepare increments. It is never deleted.
+pub const EPOCH: &[u8] = b"__lockstep:epoch";
+/// Prefix of the channel on which release and abort announce that keys are free.
+pub const RELEASED: &[u8] = b"__lockstep:released:";
+
+/// Whether a client must not name this key: it is one of ours.
+pub fn is_reserved(key: &[u8]) -> bool {
+    key.starts_with(PREFIX)
+}
+
+/// The key of the lock of `key`.
+pub fn lock(key: &[u8]) -> Vec<u8> {
+    [LOCK, key].concat()
+}
+
+/// The key of the record of `id`.
+pub fn record(id: &TxnId) -> Vec<u8> {
+    [RECORD, id.as_str().as_bytes()].concat()
+}
+
+/// The channel on which the end of `id` is announced.
+pub fn released(id: &TxnId) -> Vec<u8> {
+    [RELEASED, id.as_str().as_bytes()].concat()
+}
+
+/// The id whose record `key` is, if it is one: for scans over a shard's records.
+pub fn record_id(key: &[u8]) -> Option<TxnId> {
+    suffix(key, RECORD)
+}
+
+/// The id whose end `channel` announces, if it is such a channel.
+pub fn released_id(channel: &[u8]) -> Option<TxnId> {
+    suffix(channel, RELEASED)
+}
+
+fn suffix(name: &[u8], prefix: &[u8]) -> Option<TxnId> {
+    let id = std::str::from_utf8(name.strip_prefix(prefix)?).ok()?;
+    Some(TxnId::new(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_reserved_and_reads_back() {
+        let id = TxnId::new("a1-7");
+        for name in [
+            lock(b"k\0\xff"),
+            record(&id),
+            released(&id),
+            INDEX.to_vec(),
+            SETTLING.to_vec(),
+            EPOCH.to_vec(),
+        ] {
+            assert!(is_reserved(&name));
+        }
+        assert_eq!(record_id(&record(&id)), Some(id.clone()));
+        assert_eq!(released_id(&released(&id)), Some(id));
+        assert_eq!(record_id(INDEX), None);
+        assert_eq!(record_id(b"__lockstep:txn:\xff"), None);
+        assert!(!is_reserved(b"__lockstep"));
+        assert!(!is_reserved(b"x__lockstep:"));
+    }
+}

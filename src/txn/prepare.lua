@@ -1,0 +1,70 @@
+-- prepare: locks the branch's keys and writes its intent, or leaves no trace.
+--
+-- KEYS 1 the record
+-- ARGV 1 id  2 ttl ms  3 not-after ms (this server's clock)  4 participants
+--      5 keys (MessagePack array)  6 redo (MessagePack array of arrays)  7 decider, if any
+--
+-- Answers the clock in ms (yes), or {'seen', state}, {'late', clock}, {'held', owner, ms, clock}.
+--
+-- No shebang, so that the rights to write are checked at the first write and nothing before
+-- it: SET and INCR are denyoom, hence OOM, READONLY, MISCONF and NOREPLICAS refuse the whole.
+-- The record is written before the index, so that no index entry can be without a record.
+local call = redis.call
+local id, ttl = ARGV[1], ARGV[2]
+local seen = call('HGET', KEYS[1], 'state')
+if seen then return {'seen', seen} end
+local time = call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if now > tonumber(ARGV[3]) then return {'late', now} end
+
+local keys = cmsgpack.unpack(ARGV[5])
+local n = #keys
+local owner, at
+
+for first = 1, n, 1000 do
+  local owners = call('HMGET', '__lockstep:index', unpack(keys, first, math.min(first + 999, n)))
+  for i = 1, #owners do
+    if owners[i] and owners[i] ~= id then
+      owner, at = owners[i], first + i - 1
+      break
+    end
+  end
+  if owner then break end
+end
+
+local entries = {}
+if not owner then
+  for i = 1, n do
+    local lock = '__lockstep:lock:' .. keys[i]
+    if not call('SET', lock, id, 'NX', 'PX', ttl) then
+      owner = call('GET', lock)
+      if owner ~= id then
+        for j = 1, i - 1 do call('DEL', '__lockstep:lock:' .. keys[j]) end
+        at = i
+        break
+      end
+      owner = nil
+    end
+    entries[2 * i - 1] = keys[i]
+    entries[2 * i] = id
+  end
+end
+
+if owner then
+  local deadline = call('HGET', '__lockstep:txn:' .. owner, 'deadline')
+  local left = deadline and deadline - now or call('PTTL', '__lockstep:lock:' .. keys[at])
+  return {'held', owner, math.max(left, 0), now}
+end
+
+call('INCR', '__lockstep:epoch')
+if ARGV[7] then
+  call('HSET', KEYS[1], 'state', 'prepared', 'deadline', now + ttl, 'participants', ARGV[4],
+    'keys', ARGV[5], 'redo', ARGV[6], 'rule', ARGV[7])
+else
+  call('HSET', KEYS[1], 'state', 'prepared', 'deadline', now + ttl, 'participants', ARGV[4],
+    'keys', ARGV[5], 'redo', ARGV[6])
+end
+for first = 1, 2 * n, 2000 do
+  call('HSET', '__lockstep:index', unpack(entries, first, math.min(first + 1999, 2 * n)))
+end
+return now

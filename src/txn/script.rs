@@ -1,0 +1,311 @@
+//! The scripts that run on the shards, and the requests that call them.
+//!
+//! Every operation of [`super`] is one request here, appended as raw RESP to a buffer, and its
+//! reply is read by [`answer`]. Each script is atomic: Redis runs nothing else meanwhile.
+//!
+//! # Needs of the server
+//!
+//! Redis 7.0 or newer (error texts through `redis.pcall`, `EVALSHA_RO`, and the rule that the
+//! right to write is checked at a script's first write). The scripts declare the record as
+//! their only key and derive the rest from it and from constants: lock keys from the client's
+//! keys, which a recoverer knows only from the record itself. Only a Redis Cluster routes by
+//! declared keys; a plain server does not look at them, and its ACL checks what is really used.
+//!
+//! Scripts are called by their SHA-1. The driver loads [`ALL`] on every new connection; a server
+//! that has lost them answers `-NOSCRIPT`, which proves that nothing was done (see
+//! [`answer::is_noscript`]): load and send again, except a prepare, which needs a new id.
+//!
+//! # Two ways to vote and apply
+//!
+//! * on any connection: [`Prepare::append`], then [`append_apply`], which runs the stored redo in
+//!   a script: for branches whose replies survive that ([`super::redo::fidelity`]);
+//! * on a connection of its own: [`Prepare::append_watching`], then [`ApplyPinned::append`], a
+//!   native `MULTI … EXEC` under the WATCH of the record.
+
+use std::sync::OnceLock;
+
+use bytes::BytesMut;
+use sha1::{Digest, Sha1};
+
+use super::redo::Intent;
+use super::{Leave, Millis, Part, Rule, TxnId, names};
+
+pub mod answer;
+mod frame;
+mod wire;
+
+use wire::{bulk, command, decimal};
+
+/// How many keys one HSET of [`ApplyPinned`] turns settling.
+const SETTLING_CHUNK: usize = 1_000;
+
+/// A script with its name.
+#[derive(Debug)]
+pub struct Script {
+    name: &'static str,
+    source: &'static str,
+    sha1: OnceLock<String>,
+}
+
+impl Script {
+    const fn new(name: &'static str, source: &'static str) -> Self {
+        Self {
+            name,
+            source,
+            sha1: OnceLock::new(),
+        }
+    }
+
+    /// Its name, for logs and metrics.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its text, as loaded.
+    pub fn source(&self) -> &'static str {
+        self.source
+    }
+
+    /// The SHA-1 of its text in lower-case hex, by which Redis knows it.
+    pub fn sha1(&self) -> &str {
+        self.sha1.get_or_init(|| {
+            let digest = Sha1::digest(self.source.as_bytes());
+            digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        })
+    }
+
+    /// Appends `SCRIPT LOAD`; one reply, the SHA-1.
+    pub fn append_load(&self, out: &mut BytesMut) {
+        command(out, &[b"SCRIPT", b"LOAD", self.source.as_bytes()]);
+    }
+
+    fn append_call(&self, out: &mut BytesMut, verb: &[u8], id: &TxnId, args: &[&[u8]]) {
+        wire::header(out, args.len() + 4);
+        for part in [verb, self.sha1().as_bytes(), b"1", &names::record(id)] {
+            bulk(out, part);
+        }
+        for arg in args {
+            bulk(out, arg);
+        }
+    }
+}
+
+/// See the operation `prepare` in [`super`].
+pub static PREPARE: Script = Script::new("prepare", include_str!("prepare.lua"));
+/// See the operation `apply` in [`super`].
+pub static APPLY: Script = Script::new("apply", include_str!("apply.lua"));
+/// See the operation `abort` in [`super`].
+pub static ABORT: Script = Script::new(
+    "abort",
+    concat!(include_str!("drop.lua"), include_str!("abort.lua")),
+);
+/// See the operation `release` in [`super`].
+pub static RELEASE: Script = Script::new(
+    "release",
+    concat!(include_str!("drop.lua"), include_str!("release.lua")),
+);
+/// See the operation `read` in [`super`].
+pub static READ: Script = Script::new("read", include_str!("read.lua"));
+
+/// All scripts: what a connection must have loaded before it is used.
+pub static ALL: [&Script; 5] = [&PREPARE, &APPLY, &ABORT, &RELEASE, &READ];
+
+/// Asks a participant to promise its branch. Sent at most once per id.
+#[derive(Debug)]
+pub struct Prepare<'a> {
+    /// The transaction.
+    pub id: &'a TxnId,
+    /// How long its locks live, and until its deadline, counted on the shard's clock from when
+    /// the prepare runs. At least 1.
+    pub ttl_ms: Millis,
+    /// Refused when the shard's clock (milliseconds since the Unix epoch) is beyond this.
+    pub not_after_ms: Millis,
+    /// All participants of the transaction.
+    pub participants: &'a [Part],
+    /// How it commits.
+    pub rule: Rule,
+    /// This participant's branch.
+    pub intent: &'a Intent,
+}
+
+impl Prepare<'_> {
+    /// Appends the request; one reply, for [`answer::vote`].
+    pub fn append(&self, out: &mut BytesMut) {
+        let participants = participants_text(self.participants);
+        let (ttl, not_after) = (decimal(self.ttl_ms), decimal(self.not_after_ms));
+        let decider = match self.rule {
+            Rule::Implicit => None,
+            Rule::Decider(part) => Some(part.to_string()),
+        };
+        let mut args = vec![
+            self.id.as_str().as_bytes(),
+            ttl.as_bytes(),
+            not_after.as_bytes(),
+            participants.as_bytes(),
+            &self.intent.keys,
+            &self.intent.redo,
+        ];
+        args.extend(decider.as_ref().map(|part| part.as_bytes()));
+        PREPARE.append_call(out, b"EVALSHA", self.id, &args);
+    }
+
+    /// Appends the request, `WATCH record` and a look at the record's state behind the WATCH;
+    /// three replies, for [`answer::vote_watching`].
+    pub fn append_watching(&self, out: &mut BytesMut) {
+        self.append(out);
+        append_watch(out, self.id);
+    }
+
+    /// The same in a `MULTI … EXEC` of its own, so that it runs only if what the connection
+    /// watches already (the client's WATCH) still stands; five replies, for
+    /// [`answer::vote_checked`]. EXEC drops the client's WATCH, the locks take its place.
+    pub fn append_checked(&self, out: &mut BytesMut) {
+        command(out, &[b"MULTI"]);
+        self.append(out);
+        command(out, &[b"EXEC"]);
+        append_watch(out, self.id);
+    }
+}
+
+/// How many replies [`Prepare::append_watching`] gets.
+pub const VOTE_WATCHING_REPLIES: usize = 3;
+/// How many replies [`Prepare::append_checked`] gets.
+pub const VOTE_CHECKED_REPLIES: usize = 5;
+
+fn append_watch(out: &mut BytesMut, id: &TxnId) {
+    let record = names::record(id);
+    command(out, &[b"WATCH", &record]);
+    command(out, &[b"HGET", &record, b"state"]);
+}
+
+/// Appends the request to run the stored redo; one reply, for [`answer::applied`].
+pub fn append_apply(out: &mut BytesMut, id: &TxnId) {
+    APPLY.append_call(out, b"EVALSHA", id, &[id.as_str().as_bytes()]);
+}
+
+/// Runs a branch natively on the connection whose WATCH stands behind the vote.
+#[derive(Debug)]
+pub struct ApplyPinned<'a> {
+    /// The transaction.
+    pub id: &'a TxnId,
+    /// All keys of the intent.
+    pub keys: &'a [&'a [u8]],
+    /// The branch's commands as raw RESP, one after the other.
+    pub commands: &'a [u8],
+    /// How many they are.
+    pub commands_len: usize,
+}
+
+impl ApplyPinned<'_> {
+    /// Appends `MULTI`, the marks, the commands, `EXEC`; [`Self::replies`] replies, for
+    /// [`answer::exec`].
+    pub fn append(&self, out: &mut BytesMut) {
+        let id = self.id.as_str().as_bytes();
+        command(out, &[b"MULTI"]);
+        command(
+            out,
+            &[b"HSET", &names::record(self.id), b"state", b"applied"],
+        );
+        for keys in self.keys.chunks(SETTLING_CHUNK) {
+            wire::header(out, 2 + 2 * keys.len());
+            bulk(out, b"HSET");
+            bulk(out, names::SETTLING);
+            for key in keys {
+                bulk(out, key);
+                bulk(out, id);
+            }
+        }
+        out.extend_from_slice(self.commands);
+        command(out, &[b"EXEC"]);
+    }
+
+    /// How many elements of EXEC's reply come before those of the branch's commands.
+    pub fn marks(&self) -> usize {
+        1 + self.keys.len().div_ceil(SETTLING_CHUNK)
+    }
+
+    /// How many replies the request gets.
+    pub fn replies(&self) -> usize {
+        2 + self.marks() + self.commands_len
+    }
+}
+
+/// Aborts a branch: conditional, so it may be sent by anyone and repeated.
+#[derive(Debug)]
+pub struct Abort<'a> {
+    /// The transaction.
+    pub id: &'a TxnId,
+    /// How long a marker or tombstone stays. At least 1.
+    pub retention_ms: Millis,
+    /// What stays where it was prepared.
+    pub leave: Leave,
+    /// Where there is no record: write a tombstone unless the shard's clock is beyond this;
+    /// None: write nothing (abort-if-present).
+    pub tombstone_until_ms: Option<Millis>,
+}
+
+impl Abort<'_> {
+    /// Appends the request; one reply, for [`answer::aborted`].
+    pub fn append(&self, out: &mut BytesMut) {
+        let retention = decimal(self.retention_ms);
+        let until = self.tombstone_until_ms.map(decimal);
+        let leave: &[u8] = match self.leave {
+            Leave::Nothing => b"0",
+            Leave::Marker => b"1",
+        };
+        let mut args = vec![self.id.as_str().as_bytes(), retention.as_bytes(), leave];
+        args.extend(until.as_ref().map(|until| until.as_bytes()));
+        ABORT.append_call(out, b"EVALSHA", self.id, &args);
+    }
+}
+
+/// Releases what a decided transaction still holds on a participant; may be repeated.
+#[derive(Debug)]
+pub struct Release<'a> {
+    /// The transaction.
+    pub id: &'a TxnId,
+    /// What stays of the record.
+    pub leave: Leave,
+    /// How long a marker stays. At least 1.
+    pub retention_ms: Millis,
+    /// The branch's replies, to be kept in the marker: any bytes, given back by
+    /// [`append_read_replies`].
+    pub replies: Option<&'a [u8]>,
+}
+
+impl Release<'_> {
+    /// Appends the request; one reply, for [`answer::released`].
+    pub fn append(&self, out: &mut BytesMut) {
+        let retention = match self.leave {
+            Leave::Nothing => decimal(0),
+            Leave::Marker => decimal(self.retention_ms.max(1)),
+        };
+        let mut args = vec![self.id.as_str().as_bytes(), retention.as_bytes()];
+        args.extend(self.replies);
+        RELEASE.append_call(out, b"EVALSHA", self.id, &args);
+    }
+}
+
+/// Appends the request for a record; one reply, for [`answer::record`].
+pub fn append_read(out: &mut BytesMut, id: &TxnId) {
+    READ.append_call(out, b"EVALSHA_RO", id, &[]);
+}
+
+/// Appends the request for what a record promises; one reply, for [`answer::intent`].
+pub fn append_read_intent(out: &mut BytesMut, id: &TxnId) {
+    command(
+        out,
+        &[b"HMGET", &names::record(id), b"state", b"redo", b"keys"],
+    );
+}
+
+/// Appends the request for the replies a marker keeps; one reply, a bulk or nil.
+pub fn append_read_replies(out: &mut BytesMut, id: &TxnId) {
+    command(out, &[b"HGET", &names::record(id), b"replies"]);
+}
+
+/// `0/0,2/0`: as records hold it.
+fn participants_text(parts: &[Part]) -> String {
+    let parts: Vec<String> = parts.iter().map(Part::to_string).collect();
+    parts.join(",")
+}
