@@ -161,8 +161,8 @@ impl Coordinator {
         for &(other, vote) in votes.iter().filter(|(other, _)| *other != part) {
             match vote {
                 None => finish.voting(other),
-                Some(Ballot::Yes) => finish.to_abort(other, None),
-                Some(Ballot::Unknown) => finish.to_abort(other, Some(self.plan.not_after_ms)),
+                Some(Ballot::Yes) => finish.must_abort(other, None),
+                Some(Ballot::Unknown) => finish.must_abort(other, Some(self.plan.not_after_ms)),
             }
         }
         finish.ask(out);
@@ -192,7 +192,7 @@ impl Coordinator {
         for &part in &self.plan.participants {
             match decider {
                 Some((decider, ours)) if decider == part => finish.applied(part, ours),
-                _ => finish.to_apply(part),
+                _ => finish.must_apply(part),
             }
         }
         finish.ask(out);
@@ -204,7 +204,7 @@ impl Coordinator {
         self.reply(outcome, out);
         let mut finish = Finish::abort(self.patience.clone(), Leave::Nothing);
         for &part in &self.plan.participants {
-            finish.to_abort(part, None);
+            finish.must_abort(part, None);
         }
         finish.ask(out);
         self.phase = Phase::Finishing(finish);

@@ -60,7 +60,7 @@ pub(super) struct Finish {
 }
 
 impl Finish {
-    /// A commit with no participants yet; see [`Self::to_apply`] and [`Self::applied`].
+    /// A commit with no participants yet; see [`Self::must_apply`] and [`Self::applied`].
     pub(super) fn commit(patience: Patience, outright_until: Option<Millis>) -> Self {
         Self {
             decision: Decision::Commit,
@@ -75,7 +75,7 @@ impl Finish {
         }
     }
 
-    /// An abort with no participants yet; see [`Self::to_abort`] and [`Self::voting`].
+    /// An abort with no participants yet; see [`Self::must_abort`] and [`Self::voting`].
     pub(super) fn abort(patience: Patience, leave: Leave) -> Self {
         Self {
             decision: Decision::Abort,
@@ -93,7 +93,7 @@ impl Finish {
     }
 
     /// Adds a participant whose branch is to be applied.
-    pub(super) fn to_apply(&mut self, part: Part) {
+    pub(super) fn must_apply(&mut self, part: Part) {
         self.seat(part, Stage::Due, None);
     }
 
@@ -111,7 +111,7 @@ impl Finish {
 
     /// Adds a participant whose branch is to be aborted; where it is absent a tombstone is
     /// written until `tombstone`, if given.
-    pub(super) fn to_abort(&mut self, part: Part, tombstone: Option<Millis>) {
+    pub(super) fn must_abort(&mut self, part: Part, tombstone: Option<Millis>) {
         self.seat(part, Stage::Due, tombstone);
     }
 

@@ -391,7 +391,7 @@ impl Recoverer {
                 Seen::Absent => finish.absent(*part),
                 // Committed, so the decider has applied; nobody but its EXEC ever does that.
                 Seen::Unreachable if is_decider => finish.applied(*part, false),
-                Seen::Prepared | Seen::Asked | Seen::Unreachable => finish.to_apply(*part),
+                Seen::Prepared | Seen::Asked | Seen::Unreachable => finish.must_apply(*part),
                 Seen::Never | Seen::Aborted => finish.contradicted(*part),
             }
         }
@@ -407,7 +407,7 @@ impl Recoverer {
             match seen {
                 Seen::Absent if tombstone.is_none() => {}
                 Seen::Absent | Seen::Prepared | Seen::Asked | Seen::Unreachable => {
-                    finish.to_abort(*part, tombstone);
+                    finish.must_abort(*part, tombstone);
                 }
                 Seen::Never | Seen::Aborted => {}
                 Seen::Applied => finish.contradicted(*part),
