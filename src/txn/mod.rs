@@ -38,6 +38,7 @@
 //! | apply | `prepared` → `applied`, keys → settling, runs the branch; anything else: nothing | [`Applied`] |
 //! | abort | `prepared` → deleted (or marker); absent → *tombstone* (an `aborted` record), refused past the not-after; `applied` stays | [`Aborted`] |
 //! | abort-if-present | the same, but writes nothing where there is nothing | [`Aborted`] |
+//! | tombstone | absent → tombstone, refused past the not-after; anything else stays as it is, `prepared` too | [`Aborted`] |
 //! | release | drops what belongs to this id: locks, index, settling; record → deleted or marker | [`Released`] |
 //! | read | the record, and the shard's clock | [`Record`] or absent |
 //!
@@ -58,6 +59,15 @@
 pub mod names;
 pub mod redo;
 pub mod script;
+pub mod coordinator;
+mod finish;
+pub mod participant;
+pub mod recovery;
+pub mod step;
 pub mod types;
 
+#[cfg(test)]
+mod transcripts;
+
+pub use step::*;
 pub use types::*;

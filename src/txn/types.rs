@@ -116,7 +116,7 @@ pub enum Applied {
     Unknown,
 }
 
-/// Answer to abort.
+/// Answer to abort, abort-if-present and tombstone.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Aborted {
     /// There is an `aborted` record now, or (abort-if-present, or delete) there is none.
@@ -125,6 +125,8 @@ pub enum Aborted {
     Applied,
     /// The record is absent and it is too late to write a tombstone; nothing was changed.
     Late,
+    /// The record is `prepared` and was left so (answer to tombstone only).
+    StillPrepared,
     /// No answer.
     Unknown,
 }

@@ -1,0 +1,437 @@
+//! Recovery: finishing a transaction whose coordinator may be dead.
+//!
+//! Anyone may do it, at the same time as others and as a coordinator that is only slow. So a
+//! recoverer never relies on being alone: whatever it does is conditional on the shard on the
+//! state it takes for granted, and whatever it concludes would be concluded by any other.
+//!
+//! # When
+//!
+//! Only after having read, somewhere, `prepared` or `applied` past the record's **deadline**
+//! ([`Recoverer::start`] is that rule). The lock key's absence does not count: locks can be
+//! evicted early, and a coordinator that commits in good time deletes its records outright;
+//! a recoverer that had begun before would take that for a branch that was never prepared.
+//! The coordinator itself may recover at any time, since it knows what it has deleted: nothing.
+//!
+//! # What the records mean, implicit rule
+//!
+//! All records are read; then, in this order:
+//!
+//! 1. Any `applied`: **committed**. It can only be so if all were prepared. The `prepared` ones
+//!    are applied from their redo; the absent ones are finished and already released, and
+//!    nothing is written there. (Asked in the other order, `{applied, absent}` is torn.)
+//! 2. Any `aborted`: **aborted**. The `prepared` ones are aborted, each if it still is.
+//! 3. All `prepared`: **committed**. Perhaps the coordinator has told its client.
+//! 4. Some absent, so their prepare may still be on its way. Going back is only safe once it
+//!    cannot succeed: a **tombstone** is written at the absent ones, on condition that they are
+//!    still absent (it must not hit a branch that was prepared meanwhile: somebody else may have
+//!    read *all prepared* and be applying). Then the rules are asked again, with what the
+//!    tombstone has met. *Too late for a tombstone* says that its prepare is refused as well;
+//!    it is as good as one, without anything written.
+//!
+//! # Decider rule
+//!
+//! *All prepared* does **not** mean committed: the client's WATCH may have broken. Any `applied`
+//! (asked first, since the decider may be released and gone): committed. Else the decider's
+//! branch is aborted, or a tombstone written, in one step; it answers `applied`: committed. From
+//! then on the coordinator's EXEC, which watches the record, can only fail: aborted.
+//!
+//! # Absence, age
+//!
+//! An absent record by itself means nothing, neither success nor abort. If everything turns out
+//! absent, somebody else was done with it ([`Ending::Nothing`]); only the coordinator, who knows
+//! that nobody has told its client anything, writes tombstones everywhere and calls it aborted.
+//!
+//! Markers and tombstones are deleted by a timer, so what was read grows stale: after
+//! `give_up_ms` a recoverer acts no more and ends. Starting again means a new one, with a new
+//! reading of the record it starts from.
+
+use super::finish::{Decision, Finish};
+use super::step::*;
+use super::types::*;
+
+/// What is known of a participant in this round.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Seen {
+    /// A request is out.
+    Asked,
+    /// No answer; to be asked again.
+    Unreachable,
+    Absent,
+    /// Absent, and too late for anything to be written there.
+    Never,
+    Prepared,
+    Applied,
+    Aborted,
+}
+
+impl From<State> for Seen {
+    fn from(state: State) -> Self {
+        match state {
+            State::Prepared => Self::Prepared,
+            State::Applied => Self::Applied,
+            State::Aborted => Self::Aborted,
+        }
+    }
+}
+
+/// Who recovers. It makes a difference for absent records only: nobody but the coordinator
+/// deletes records outright, so one that is not sure of its transaction knows that it has not.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Who {
+    Coordinator,
+    Anyone,
+}
+
+/// What the rules say about what was seen.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Verdict {
+    Decided(Decision),
+    /// Write tombstones at these, then judge again.
+    Tombstones(Vec<Part>),
+    /// Abort the decider's branch, then judge again.
+    AbortDecider(Part),
+    /// Nothing is left.
+    Nothing,
+    /// Somebody must be asked again.
+    Blind,
+}
+
+/// Whether a record that was met calls for recovery.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Start {
+    /// It does: this machine does it, its first actions are out.
+    Recover(Recoverer),
+    /// Not before its deadline, this many milliseconds from now. Then read it again.
+    Wait(Millis),
+    /// No: it is absent or aborted, or could not be read.
+    Nothing,
+    /// It is not a record of ours: the participant is not in its own list, or the decider is
+    /// none. An operator must look.
+    Malformed,
+}
+
+/// Recovers one transaction, once.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Recoverer {
+    rule: Rule,
+    who: Who,
+    not_after_ms: Millis,
+    seats: Vec<(Part, Seen)>,
+    patience: Patience,
+    finish: Option<Finish>,
+    ended: bool,
+}
+
+impl Recoverer {
+    /// Decides whether `reading`, met at `part`, is to be recovered, and if so begins.
+    ///
+    /// The reading only starts it: every record is read again, this one too.
+    pub fn start(
+        part: Part,
+        reading: &Reading,
+        limits: &Limits,
+        now: Millis,
+        out: &mut Vec<Action>,
+    ) -> Start {
+        let Reading::Found(record) = reading else {
+            return Start::Nothing;
+        };
+        if record.state == State::Aborted {
+            return Start::Nothing;
+        }
+        if record.now_ms < record.deadline_ms {
+            return Start::Wait(record.deadline_ms - record.now_ms);
+        }
+        let listed = |p: &Part| record.participants.contains(p);
+        if !listed(&part) || matches!(&record.rule, Rule::Decider(w) if !listed(w)) {
+            return Start::Malformed;
+        }
+        let patience = Patience::start(now, limits, out);
+        // Not earlier than the coordinator's own: whoever is too late here can be sure that the
+        // prepare is, too.
+        let not_after_ms = record.deadline_ms.saturating_add(limits.window_ms);
+        let parts = record.participants.iter().copied();
+        let seats = parts.map(|part| (part, Seen::Unreachable)).collect();
+        let recoverer = Self::begin(Who::Anyone, record.rule, seats, not_after_ms, patience, out);
+        Start::Recover(recoverer)
+    }
+
+    /// The coordinator itself, when it does not know how its transaction stands.
+    pub(super) fn of_coordinator(
+        parts: &[Part],
+        rule: Rule,
+        not_after_ms: Millis,
+        patience: Patience,
+        out: &mut Vec<Action>,
+    ) -> Self {
+        let seats = parts.iter().map(|&part| (part, Seen::Unreachable));
+        let seats = seats.collect();
+        Self::begin(Who::Coordinator, rule, seats, not_after_ms, patience, out)
+    }
+
+    fn begin(
+        who: Who,
+        rule: Rule,
+        seats: Vec<(Part, Seen)>,
+        not_after_ms: Millis,
+        patience: Patience,
+        out: &mut Vec<Action>,
+    ) -> Self {
+        let mut this = Self {
+            rule,
+            who,
+            not_after_ms,
+            seats,
+            patience,
+            finish: None,
+            ended: false,
+        };
+        this.read_unreachable(out);
+        this
+    }
+
+    /// Takes an event; [`Action::Done`] is the last action.
+    pub fn step(&mut self, now: Millis, event: Event, out: &mut Vec<Action>) {
+        if self.ended {
+            return;
+        }
+        self.advance(now, &event, out);
+        if self.all_applied() {
+            self.release(now, out);
+        }
+        if let Some(ending) = self.ending(now) {
+            self.ended = true;
+            out.push(Action::Done(ending));
+        }
+    }
+
+    /// The step without its end, for a coordinator that has a client to answer in between.
+    pub(super) fn advance(&mut self, now: Millis, event: &Event, out: &mut Vec<Action>) {
+        if self.patience.is_over(now) {
+            return;
+        }
+        if let Some(finish) = &mut self.finish {
+            return finish.step(now, event, out);
+        }
+        match event {
+            Event::Read(part, reading) => self.saw(now, *part, seen_by_reading(reading), out),
+            Event::Aborted(part, answer) => self.saw(now, *part, seen_by_abort(*answer), out),
+            Event::Timer if self.patience.retry_is_due(now, out) => self.read_unreachable(out),
+            _ => return,
+        }
+        if self.seats.iter().all(|(_, seen)| *seen != Seen::Asked) {
+            self.judge(out);
+        }
+    }
+
+    /// What has been decided, once it has.
+    pub(super) fn decision(&self) -> Option<Decision> {
+        self.finish.as_ref().map(Finish::decision)
+    }
+
+    /// Whether every branch is applied and none released yet.
+    pub(super) fn all_applied(&self) -> bool {
+        let finish = self.finish.as_ref();
+        finish.is_some_and(|finish| finish.all_applied() && !finish.is_releasing())
+    }
+
+    /// Whether this machine applied every branch, with its answer in hand.
+    pub(super) fn all_ours(&self) -> bool {
+        self.finish.as_ref().is_some_and(Finish::all_ours)
+    }
+
+    /// Releases what [`Self::all_applied`].
+    pub(super) fn release(&mut self, now: Millis, out: &mut Vec<Action>) {
+        if let Some(finish) = &mut self.finish {
+            finish.release(now, out);
+        }
+    }
+
+    /// How it ended, if it has.
+    pub(super) fn ending(&self, now: Millis) -> Option<Ending> {
+        if let Some(finish) = &self.finish {
+            return finish.ending(now);
+        }
+        if self.is_idle() && self.judgement() == Verdict::Nothing {
+            return Some(Ending::Nothing);
+        }
+        self.patience.is_over(now).then(|| Ending::InDoubt {
+            unreachable: self.parts(|seen| matches!(seen, Seen::Asked | Seen::Unreachable)),
+        })
+    }
+
+    fn is_idle(&self) -> bool {
+        self.seats.iter().all(|(_, seen)| *seen != Seen::Asked)
+    }
+
+    fn saw(&mut self, now: Millis, part: Part, seen: Seen, out: &mut Vec<Action>) {
+        let asked = (part, Seen::Asked);
+        if let Some(seat) = self.seats.iter_mut().find(|seat| **seat == asked) {
+            seat.1 = seen;
+            if seen == Seen::Unreachable {
+                self.patience.failed(now, out);
+            }
+        }
+    }
+
+    fn read_unreachable(&mut self, out: &mut Vec<Action>) {
+        for (part, seen) in &mut self.seats {
+            if *seen == Seen::Unreachable {
+                *seen = Seen::Asked;
+                out.push(Action::Read { part: *part });
+            }
+        }
+    }
+
+    fn parts(&self, wanted: impl Fn(Seen) -> bool) -> Vec<Part> {
+        let seats = self.seats.iter().filter(|(_, seen)| wanted(*seen));
+        seats.map(|(part, _)| *part).collect()
+    }
+
+    fn any(&self, wanted: Seen) -> bool {
+        self.seats.iter().any(|(_, seen)| *seen == wanted)
+    }
+
+    /// The rules of the module's documentation, in their order. Nobody is being asked.
+    fn judgement(&self) -> Verdict {
+        if self.any(Seen::Applied) {
+            return Verdict::Decided(Decision::Commit);
+        }
+        match self.rule {
+            Rule::Implicit => self.implicit(),
+            Rule::Decider(part) => self.decider(part),
+        }
+    }
+
+    fn implicit(&self) -> Verdict {
+        if self.any(Seen::Aborted) {
+            return Verdict::Decided(Decision::Abort);
+        }
+        if self.any(Seen::Never) && self.may_bury() {
+            return Verdict::Decided(Decision::Abort);
+        }
+        let absent = self.parts(|seen| seen == Seen::Absent);
+        if !absent.is_empty() && self.may_bury() {
+            return Verdict::Tombstones(absent);
+        }
+        if self.any(Seen::Unreachable) {
+            return Verdict::Blind;
+        }
+        match self.any(Seen::Prepared) {
+            true => Verdict::Decided(Decision::Commit),
+            false => Verdict::Nothing,
+        }
+    }
+
+    fn decider(&self, part: Part) -> Verdict {
+        let seen = self.seats.iter().find(|seat| seat.0 == part);
+        match seen.map_or(Seen::Unreachable, |seat| seat.1) {
+            Seen::Aborted | Seen::Never => Verdict::Decided(Decision::Abort),
+            Seen::Prepared => Verdict::AbortDecider(part),
+            Seen::Absent if self.may_bury() => Verdict::AbortDecider(part),
+            _ if self.any(Seen::Unreachable) => Verdict::Blind,
+            _ if self.any(Seen::Aborted) => Verdict::Decided(Decision::Abort),
+            _ => Verdict::Nothing,
+        }
+    }
+
+    /// Whether absence may be made final: somebody is seen prepared, so nobody has released
+    /// anything, and what is absent has never been applied. The coordinator knows that anyway.
+    fn may_bury(&self) -> bool {
+        self.who == Who::Coordinator || self.any(Seen::Prepared)
+    }
+
+    fn judge(&mut self, out: &mut Vec<Action>) {
+        let not_after_ms = self.not_after_ms;
+        match self.judgement() {
+            Verdict::Decided(decision) => self.decided(decision, out),
+            Verdict::Tombstones(parts) => {
+                for part in parts {
+                    self.asking(part);
+                    out.push(Action::Tombstone { part, not_after_ms });
+                }
+            }
+            Verdict::AbortDecider(part) => {
+                self.asking(part);
+                out.push(Action::Abort {
+                    part,
+                    leave: Leave::Marker,
+                    tombstone: Some(not_after_ms),
+                });
+            }
+            Verdict::Nothing | Verdict::Blind => {}
+        }
+    }
+
+    fn asking(&mut self, part: Part) {
+        if let Some(seat) = self.seats.iter_mut().find(|seat| seat.0 == part) {
+            seat.1 = Seen::Asked;
+        }
+    }
+
+    fn decided(&mut self, decision: Decision, out: &mut Vec<Action>) {
+        let mut finish = match decision {
+            Decision::Commit => self.to_commit(),
+            Decision::Abort => self.to_abort(),
+        };
+        finish.ask(out);
+        self.finish = Some(finish);
+    }
+
+    /// Who could not be reached is asked to apply all the same: it does nothing if it has.
+    fn to_commit(&self) -> Finish {
+        let mut finish = Finish::commit(self.patience.clone(), None);
+        if self.who == Who::Anyone {
+            finish = finish.absent_is_finished();
+        }
+        for (part, seen) in &self.seats {
+            let is_decider = self.rule == Rule::Decider(*part);
+            match seen {
+                Seen::Applied => finish.applied(*part, false),
+                Seen::Absent => finish.absent(*part),
+                // Committed, so the decider has applied; nobody but its EXEC ever does that.
+                Seen::Unreachable if is_decider => finish.applied(*part, false),
+                Seen::Prepared | Seen::Asked | Seen::Unreachable => finish.must_apply(*part),
+                Seen::Never | Seen::Aborted => finish.contradicted(*part),
+            }
+        }
+        finish
+    }
+
+    /// Where nothing is, nothing is written: a branch prepared later will be met by another
+    /// recoverer. Only the coordinator, whose prepares are young, keeps them out.
+    fn to_abort(&self) -> Finish {
+        let mut finish = Finish::abort(self.patience.clone(), Leave::Marker);
+        let tombstone = Some(self.not_after_ms).filter(|_| self.who == Who::Coordinator);
+        for (part, seen) in &self.seats {
+            match seen {
+                Seen::Absent if tombstone.is_none() => {}
+                Seen::Absent | Seen::Prepared | Seen::Asked | Seen::Unreachable => {
+                    finish.must_abort(*part, tombstone);
+                }
+                Seen::Never | Seen::Aborted => {}
+                Seen::Applied => finish.contradicted(*part),
+            }
+        }
+        finish
+    }
+}
+
+fn seen_by_reading(reading: &Reading) -> Seen {
+    match reading {
+        Reading::Found(record) => record.state.into(),
+        Reading::Absent => Seen::Absent,
+        Reading::Unreachable => Seen::Unreachable,
+    }
+}
+
+/// Abort and tombstone answer what the record is now.
+fn seen_by_abort(answer: Aborted) -> Seen {
+    match answer {
+        Aborted::Done => Seen::Aborted,
+        Aborted::Applied => Seen::Applied,
+        Aborted::Late => Seen::Never,
+        Aborted::StillPrepared => Seen::Prepared,
+        Aborted::Unknown => Seen::Unreachable,
+    }
+}
