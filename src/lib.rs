@@ -13,11 +13,16 @@
 //! `resp <- backend <- engine`; `config`, `metrics` and `shutdown` are leaves. `resp`,
 //! `keyspace` and `txn` are pure: no clock, no randomness, no tokio.
 
+pub mod backend;
 pub mod build;
 pub mod config;
+pub mod engine;
+pub mod frontend;
 pub mod keyspace;
 pub mod metrics;
 pub mod readiness;
 pub mod resp;
+pub mod server;
 pub mod shutdown;
+pub mod turn;
 pub mod txn;

@@ -1,1 +1,19 @@
-//! (being written)
+//! Where keys live: slots, the command table, the shard map. Pure.
+//!
+//! * [`slot`]: key → slot, the function of Redis Cluster;
+//! * [`topology`]: slot → shard, an immutable snapshot;
+//! * [`table`]: which arguments of a command are keys, learned from the shards' own `COMMAND`;
+//! * [`treatment`]: what lockstep does with each command;
+//! * [`keys`]: finds the keys of one command by the rules of the table.
+
+pub mod keys;
+pub mod slot;
+pub mod table;
+pub mod topology;
+pub mod treatment;
+
+pub use keys::{KeyError, KeyRule};
+pub use slot::key_slot;
+pub use table::{CommandSpec, CommandTable, Flag, Lookup};
+pub use topology::Topology;
+pub use treatment::{Own, Split, Treatment};

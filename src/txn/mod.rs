@@ -59,6 +59,8 @@
 pub mod names;
 pub mod redo;
 pub mod script;
+pub mod plan;
+pub mod queue;
 pub mod coordinator;
 mod finish;
 pub mod participant;

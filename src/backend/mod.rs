@@ -1,0 +1,62 @@
+//! The way to the shards.
+//!
+//! * [`link`]: the connection that all clients of a worker share, pipelined;
+//! * [`pinned`]: connections that one transaction has for itself, from a bounded pool;
+//! * [`connect`]: opening either, with the same greeting.
+//!
+//! Whatever fails says whether the request was *never sent* or *maybe executed*: see [`Failure`].
+
+pub mod connect;
+pub mod link;
+pub mod pinned;
+
+use std::fmt;
+use std::rc::Rc;
+
+pub use connect::Dial;
+pub use link::Link;
+pub use pinned::{Pinned, Pool};
+
+/// Why a request has no reply, and what that means for its effect.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// No shard has seen the whole request: it has no effect, now or later.
+    NeverSent(Cause),
+    /// The request may have been executed, or may yet be.
+    MaybeSent(Cause),
+}
+
+/// What went wrong, for logs and error replies: which shard, and how.
+#[derive(Clone, Debug)]
+pub struct Cause(Rc<str>);
+
+impl Cause {
+    /// From any text without line breaks.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into().into())
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Failure {
+    /// The text of the error reply that a client gets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NeverSent(cause) => write!(f, "ERR {cause}; the command was not sent"),
+            Self::MaybeSent(cause) => write!(f, "ERR {cause}; the command may or may not have been executed"),
+        }
+    }
+}
+
+/// Who waits for a reply. Called from the link's task, never from inside [`Link::send`].
+pub trait ReplySink {
+    /// The complete reply frame to the request that was sent with this number.
+    fn deliver(self: Rc<Self>, number: u64, reply: &[u8]);
+    /// There will be no reply.
+    fn fail(self: Rc<Self>, number: u64, failure: &Failure);
+}

@@ -1,0 +1,161 @@
+//! Pinned connections: one transaction has such a connection for itself while it needs the
+//! connection's state (WATCH, MULTI). They come from a bounded pool per shard and worker, first
+//! come first served, and go back to it only when they are known to be clean.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::{Cause, Dial, Failure};
+use crate::metrics::ShardMetrics;
+use crate::resp::{Limits, Protocol, ReplyScanner};
+
+/// Bounds and times of a pool.
+#[derive(Clone, Debug)]
+pub struct PoolOptions {
+    /// Connections at most, in use and idle together.
+    pub connections_max: usize,
+    /// How long to wait for one at most.
+    pub wait_max: Duration,
+    /// A request without its replies for that long: the connection is given up.
+    pub request_timeout: Duration,
+    /// The limits put on what the shard sends.
+    pub limits: Limits,
+}
+
+/// The pinned connections of a worker to one shard.
+pub struct Pool {
+    dial: Dial,
+    options: PoolOptions,
+    permits: std::sync::Arc<Semaphore>,
+    idle: RefCell<Vec<Connection>>,
+    metrics: ShardMetrics,
+}
+
+impl Pool {
+    /// An empty pool; connections are opened when they are needed.
+    pub fn new(dial: Dial, options: PoolOptions, metrics: ShardMetrics) -> Rc<Self> {
+        let permits = std::sync::Arc::new(Semaphore::new(options.connections_max));
+        Rc::new(Self { dial, options, permits, idle: RefCell::default(), metrics })
+    }
+
+    /// A connection for exclusive use. Waits for one, in order, if all are in use.
+    ///
+    /// # Errors
+    /// [`Failure::NeverSent`] when none became free in time, or the shard cannot be reached.
+    pub async fn get(self: &Rc<Self>) -> Result<Pinned, Failure> {
+        let permit = self.permit().await?;
+        let idle = self.idle.borrow_mut().pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => {
+                let stream = self.dial.connect(Protocol::Resp2).await.map_err(Failure::NeverSent)?;
+                Connection { stream, buffer: BytesMut::with_capacity(4096), scanner: ReplyScanner::new(self.options.limits) }
+            }
+        };
+        self.metrics.pinned_in_use.increment(1.0);
+        Ok(Pinned { connection: Some(connection), pool: Rc::clone(self), _permit: permit })
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let permits = std::sync::Arc::clone(&self.permits);
+        if let Ok(permit) = permits.clone().try_acquire_owned() {
+            return Ok(permit);
+        }
+        self.metrics.pinned_waits.increment(1);
+        match timeout(self.options.wait_max, permits.acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(Failure::NeverSent(Cause::new(format!(
+                "no connection to shard {} became free within {} ms (pinned-connections-max is {})",
+                self.dial.address,
+                self.options.wait_max.as_millis(),
+                self.options.connections_max
+            )))),
+        }
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    buffer: BytesMut,
+    scanner: ReplyScanner,
+}
+
+/// A connection taken from a [`Pool`]. Dropping it closes it; [`Pinned::give_back`] keeps it.
+pub struct Pinned {
+    /// None once it failed or was given back.
+    connection: Option<Connection>,
+    pool: Rc<Pool>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Pinned {
+    /// Writes a request and reads so many replies.
+    ///
+    /// # Errors
+    /// [`Failure::NeverSent`] when the request was not wholly given to the kernel, else
+    /// [`Failure::MaybeSent`]. The connection cannot be used after either.
+    pub async fn exchange(&mut self, request: &[u8], replies: usize) -> Result<Vec<Bytes>, Failure> {
+        let Some(mut connection) = self.connection.take() else {
+            return Err(Failure::NeverSent(self.cause("the connection failed before")));
+        };
+        let limit = self.pool.options.request_timeout;
+        match timeout(limit, connection.write(request)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(text)) => return Err(Failure::NeverSent(self.cause(&text))),
+            Err(_) => return Err(Failure::NeverSent(self.cause("it accepts no bytes"))),
+        }
+        match timeout(limit, connection.read(replies)).await {
+            Ok(Ok(replies)) => {
+                self.connection = Some(connection);
+                Ok(replies)
+            }
+            Ok(Err(text)) => Err(Failure::MaybeSent(self.cause(&text))),
+            Err(_) => Err(Failure::MaybeSent(self.cause(&format!("no reply within {} ms", limit.as_millis())))),
+        }
+    }
+
+    fn cause(&self, text: &str) -> Cause {
+        Cause::new(format!("connection to shard {} lost: {text}", self.pool.dial.address))
+    }
+
+    /// Puts the connection back for others. Only when it is clean: not inside MULTI, nothing
+    /// watched, nothing asked that was not answered.
+    pub fn give_back(mut self) {
+        if let Some(connection) = self.connection.take()
+            && connection.buffer.is_empty()
+        {
+            self.pool.idle.borrow_mut().push(connection);
+        }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        self.pool.metrics.pinned_in_use.decrement(1.0);
+    }
+}
+
+impl Connection {
+    async fn write(&mut self, request: &[u8]) -> Result<(), String> {
+        self.stream.write_all(request).await.map_err(|e| e.to_string())
+    }
+
+    async fn read(&mut self, replies: usize) -> Result<Vec<Bytes>, String> {
+        let mut found = Vec::with_capacity(replies);
+        while found.len() < replies {
+            if let Some(len) = self.scanner.scan(&self.buffer).map_err(|e| e.to_string())? {
+                found.push(self.buffer.split_to(len).freeze());
+            } else if self.stream.read_buf(&mut self.buffer).await.map_err(|e| e.to_string())? == 0 {
+                return Err("it closed the connection".into());
+            }
+        }
+        Ok(found)
+    }
+}

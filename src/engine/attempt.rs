@@ -1,0 +1,223 @@
+//! Drives the coordinator of one attempt.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use super::Engine;
+use super::seat::{Arrival, Request, Requests, Work};
+use crate::backend::Pinned;
+use crate::metrics::Step;
+use crate::txn::coordinator::{Coordinator, Plan};
+use crate::txn::script::{self, Prepare};
+use crate::txn::{Action, Ending, Event, Millis, Outcome, Part, Rule, TxnId};
+
+/// One attempt of one transaction.
+pub struct Attempt {
+    /// Its id.
+    pub id: TxnId,
+    engine: Rc<Engine>,
+    requests: Requests,
+    work: Rc<[Work]>,
+    participants: Vec<Part>,
+    coordinator: Coordinator,
+    actions: Vec<Action>,
+    seats: Vec<Seat>,
+    timer: Option<Millis>,
+    outcome: Option<Outcome>,
+    ending: Option<Ending>,
+    step_began: Instant,
+    step: Step,
+}
+
+/// What is kept of one participant.
+#[derive(Default)]
+struct Seat {
+    /// The connection that watches the record.
+    pinned: Option<Pinned>,
+    /// Replies of its commands.
+    replies: Vec<Bytes>,
+    was_asked_to_apply: bool,
+}
+
+impl Attempt {
+    /// Starts the coordinator. Nothing is sent before [`Attempt::drive`].
+    pub fn begin(engine: &Rc<Engine>, work: Rc<[Work]>) -> Self {
+        let id = engine.new_id();
+        let participants: Vec<Part> = work.iter().map(|work| work.part).collect();
+        let plan = Plan { participants: participants.clone(), rule: Rule::Implicit, not_after_ms: 0 };
+        let mut actions = Vec::new();
+        let coordinator = Coordinator::start(plan, &engine.times.limits, engine.now(), &mut actions);
+        Self {
+            requests: Requests::new(engine, id.clone()),
+            id,
+            engine: Rc::clone(engine),
+            seats: work.iter().map(|_| Seat::default()).collect(),
+            work,
+            participants,
+            coordinator,
+            actions,
+            timer: None,
+            outcome: None,
+            ending: None,
+            step_began: Instant::now(),
+            step: Step::Prepare,
+        }
+    }
+
+    /// Runs until the client can be answered.
+    pub async fn drive(&mut self) -> Outcome {
+        loop {
+            self.act();
+            if let Some(outcome) = self.outcome.take() {
+                return outcome;
+            }
+            if self.ending.is_some() {
+                return Outcome::Unknown;
+            }
+            self.step().await;
+        }
+    }
+
+    /// Runs on until nothing is left to do for it.
+    pub async fn finish(mut self) {
+        loop {
+            self.act();
+            if let Some(ending) = &self.ending {
+                return self.engine.note_ending(&self.id, ending);
+            }
+            self.step().await;
+        }
+    }
+
+    /// The replies of each branch, once committed.
+    pub fn take_replies(&mut self) -> Vec<Vec<Bytes>> {
+        self.seats.iter_mut().map(|seat| std::mem::take(&mut seat.replies)).collect()
+    }
+
+    /// Waits for what happens next, and tells the coordinator.
+    async fn step(&mut self) {
+        let until = self.timer.map(|at| tokio::time::Instant::from_std(self.engine.epoch + Duration::from_millis(at)));
+        let event = match self.requests.inbox.next(until).await {
+            Some(arrival) => self.understand(arrival),
+            None => {
+                self.timer = None;
+                Some(Event::Timer)
+            }
+        };
+        if let Some(event) = event {
+            self.coordinator.step(self.engine.now(), event, &mut self.actions);
+        }
+    }
+
+    fn understand(&mut self, arrival: Arrival) -> Option<Event> {
+        let (event, replies) = match arrival {
+            Arrival::Reply(reply) => self.requests.understand(reply)?,
+            Arrival::Pinned { event, clock_ms, connection, replies } => {
+                if let (Some(clock_ms), Event::Voted(part, _)) = (clock_ms, &event) {
+                    self.engine.learn_clock(*part, clock_ms);
+                }
+                if let (Some(connection), Event::Voted(part, _)) = (connection, &event) {
+                    let index = self.index(*part)?;
+                    self.seats[index].pinned = Some(connection);
+                }
+                (event, replies)
+            }
+        };
+        if let (Event::Applied(part, crate::txn::Applied::Now), Some(replies)) = (&event, replies) {
+            let index = self.index(*part)?;
+            self.seats[index].replies = replies;
+        }
+        Some(event)
+    }
+
+    fn index(&self, part: Part) -> Option<usize> {
+        self.participants.iter().position(|known| *known == part)
+    }
+
+    fn act(&mut self) {
+        let actions = std::mem::take(&mut self.actions);
+        for action in &actions {
+            match action {
+                Action::Prepare { part, .. } => self.prepare(*part),
+                Action::Apply { part } => self.apply(*part),
+                Action::Reply(outcome) => {
+                    self.enter(Step::Release);
+                    self.outcome = Some(outcome.clone());
+                }
+                Action::SetTimer(at) => self.timer = Some(*at),
+                Action::Done(ending) => {
+                    self.enter(Step::Release);
+                    self.ending = Some(ending.clone());
+                }
+                other => {
+                    self.requests.act(other);
+                }
+            }
+        }
+        self.actions = actions;
+        self.actions.clear();
+    }
+
+    /// Notes how long the step that ends here has taken.
+    fn enter(&mut self, next: Step) {
+        let now = Instant::now();
+        self.engine.metrics.step[self.step].record((now - self.step_began).as_secs_f64());
+        (self.step, self.step_began) = (next, now);
+    }
+
+    fn prepare(&mut self, part: Part) {
+        let Some(index) = self.index(part) else { return };
+        let work = &self.work[index];
+        let limits = &self.engine.times.limits;
+        let prepare = Prepare {
+            id: &self.id,
+            ttl_ms: limits.ttl_ms,
+            not_after_ms: self.engine.shard_clock(part) + limits.window_ms,
+            participants: &self.participants,
+            rule: Rule::Implicit,
+            intent: &work.intent,
+        };
+        let mut request = BytesMut::new();
+        if work.uses_script() {
+            prepare.append(&mut request);
+            self.requests.send(Request::Prepare, part, &request);
+        } else {
+            prepare.append_watching(&mut request);
+            tokio::task::spawn_local(self.requests.clone().prepare_pinned(part, request));
+        }
+    }
+
+    fn apply(&mut self, part: Part) {
+        let Some(index) = self.index(part) else { return };
+        if self.step == Step::Prepare {
+            self.enter(Step::Apply);
+        }
+        if std::mem::replace(&mut self.seats[index].was_asked_to_apply, true) {
+            self.engine.metrics.shards[usize::from(part.shard)].apply_retries.increment(1);
+        }
+        let (requests, work) = (self.requests.clone(), Rc::clone(&self.work));
+        if self.work[index].uses_script() {
+            let mut request = BytesMut::new();
+            script::append_apply(&mut request, &self.id);
+            self.requests.send(Request::Apply, part, &request);
+        } else if let Some(connection) = self.seats[index].pinned.take() {
+            tokio::task::spawn_local(requests.apply_pinned(connection, work, index));
+        } else {
+            tokio::task::spawn_local(requests.apply_again(work, index));
+        }
+    }
+}
+
+impl Drop for Attempt {
+    /// Connections that still watch the record (an attempt that was aborted) are of use to
+    /// others once they do not.
+    fn drop(&mut self) {
+        for seat in &mut self.seats {
+            if let Some(connection) = seat.pinned.take() {
+                tokio::task::spawn_local(super::seat::unwatch(connection));
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What a client is told when EXEC has no replies. Every text says whether anything was applied.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use super::Answer;
+use crate::resp::build;
+use crate::txn::{Cause, Outcome, Refusal, TxnId};
+
+/// The keys were not free within `lock-wait`.
+pub(super) fn waited_too_long(owner: Option<&TxnId>, lock_wait: Duration) -> BytesMut {
+    let by = owner.map_or(String::new(), |id| format!(" {id}"));
+    error(format!(
+        "EXECABORT Transaction discarded because of: its keys were held by other transactions{by} for {} ms (lock-wait-ms); nothing was applied",
+        lock_wait.as_millis()
+    ))
+}
+
+/// The reply for an outcome without replies.
+pub(super) fn reply(outcome: &Outcome, id: &TxnId, answer: Answer, lock_wait: Duration) -> BytesMut {
+    match outcome {
+        Outcome::Aborted(cause) => aborted(cause, answer, lock_wait),
+        Outcome::CommittedRepliesLost => error(format!("ERR transaction {id} is committed, but its replies were lost")),
+        Outcome::WatchBroken => null_array(),
+        Outcome::Committed | Outcome::Unknown => error(format!(
+            "ERR the outcome of transaction {id} is not known yet: it will be applied as a whole or not at all"
+        )),
+    }
+}
+
+fn aborted(cause: &Cause, answer: Answer, lock_wait: Duration) -> BytesMut {
+    match cause {
+        Cause::No(_, Refusal::Held { owner, .. }) => waited_too_long(Some(owner), lock_wait),
+        // The shard's own words, as a single Redis would have used them.
+        Cause::No(_, Refusal::Refused(text)) if answer == Answer::Bare => error(text.clone()),
+        Cause::No(_, Refusal::Refused(text)) => error(format!("EXECABORT Transaction discarded because of: {text}")),
+        Cause::No(_, Refusal::Unreachable(text)) => {
+            error(format!("EXECABORT Transaction discarded because of: {text}; nothing was applied"))
+        }
+        Cause::No(_, Refusal::Late | Refusal::Seen(_)) | Cause::Silence => {
+            error("EXECABORT Transaction discarded because of: a shard did not answer in time; nothing was applied".into())
+        }
+    }
+}
+
+fn error(text: String) -> BytesMut {
+    let mut out = BytesMut::new();
+    build::error(&mut out, text);
+    out
+}
+
+fn null_array() -> BytesMut {
+    let mut out = BytesMut::new();
+    build::null_array(&mut out, crate::resp::Protocol::Resp2);
+    out
+}

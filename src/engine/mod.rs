@@ -1,0 +1,272 @@
+//! Carries out what [`crate::txn`] decides: actions become requests to shards, their replies
+//! and the clock become events. All waiting is here, no decision is.
+//!
+//! * [`attempt`]: drives one coordinator;
+//! * [`seat`]: one participant of an attempt: its requests, its pinned connection, its replies;
+//! * [`recover`]: drives a recoverer, and looks for what nobody finishes;
+//! * [`turnstile`]: first come, first served inside the process;
+//! * [`inbox`]: what has arrived.
+
+pub mod attempt;
+mod errors;
+pub mod inbox;
+pub mod recover;
+pub mod seat;
+pub mod turnstile;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::backend::{Failure, Link, Pool};
+use crate::metrics::{Metrics, Outcome as Told, Scope, Step};
+use crate::txn::plan::Plan;
+use crate::txn::script;
+use crate::txn::{Limits, Millis, Outcome, Part, Refusal, TxnId};
+use attempt::Attempt;
+use inbox::{Inbox, Reply};
+use seat::Work;
+use turnstile::Turnstile;
+
+/// Form of the reply to a transaction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// An array, as EXEC gives it.
+    Exec,
+    /// The reply to the only command.
+    Bare,
+}
+
+/// Times of the transactions that this engine runs.
+#[derive(Clone, Debug)]
+pub struct Times {
+    /// How long a transaction waits for keys that others hold.
+    pub lock_wait: Duration,
+    /// How long decided records are kept.
+    pub retention: Duration,
+    /// The limits of coordinators and recoverers.
+    pub limits: Limits,
+    /// Interval of the background search for what nobody finishes.
+    pub scan_interval: Duration,
+}
+
+/// The engine of one worker.
+pub struct Engine {
+    links: Vec<Rc<Link>>,
+    pools: Vec<Rc<Pool>>,
+    times: Times,
+    turnstile: Arc<Turnstile>,
+    metrics: Arc<Metrics>,
+    /// What [`Millis`] of the machines' clock count from.
+    epoch: Instant,
+    /// By shard: its clock minus ours, as last seen.
+    clock_offsets: Vec<Cell<i64>>,
+    boot_id: String,
+    next_id: Cell<u64>,
+    /// Transactions that this worker is recovering.
+    recovering: RefCell<HashSet<TxnId>>,
+    /// Transactions of this worker that are not finished yet.
+    active: Cell<usize>,
+}
+
+impl Engine {
+    /// An engine over these links and pools (one of each per shard). `boot_id` must be unique
+    /// among all engines of all proxies, ever: it makes transaction ids unique.
+    pub fn new(
+        links: Vec<Rc<Link>>,
+        pools: Vec<Rc<Pool>>,
+        times: Times,
+        turnstile: Arc<Turnstile>,
+        metrics: Arc<Metrics>,
+        boot_id: String,
+    ) -> Rc<Self> {
+        let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        // Until a shard has told its clock, it is taken to be ours.
+        let clock_offsets = links.iter().map(|_| Cell::new(wall.as_millis() as i64)).collect();
+        Rc::new(Self {
+            links,
+            pools,
+            times,
+            turnstile,
+            metrics,
+            epoch: Instant::now(),
+            clock_offsets,
+            boot_id,
+            next_id: Cell::new(1),
+            recovering: RefCell::default(),
+            active: Cell::new(0),
+        })
+    }
+
+    /// The shared connection to a shard.
+    pub fn link(&self, shard: u16) -> &Rc<Link> {
+        &self.links[usize::from(shard)]
+    }
+
+    /// The pinned connections to a shard.
+    pub fn pool(&self, shard: u16) -> &Rc<Pool> {
+        &self.pools[usize::from(shard)]
+    }
+
+    /// Loads our scripts into a shard that has lost them; it answers nobody.
+    fn load_scripts(&self, shard: u16) {
+        tracing::warn!(shard = self.link(shard).address(), "the shard has lost our scripts; loading them again");
+        let mut request = BytesMut::new();
+        for script in script::ALL {
+            script.append_load(&mut request);
+        }
+        let inbox = Inbox::<Reply>::new();
+        // If it cannot be sent, the next connection loads them.
+        let _ = self.link(shard).send(&[&request], script::ALL.len() as u32 - 1, inbox, 0);
+    }
+
+    /// Transactions that are not finished: answered or not, something of them is under way.
+    pub fn active(&self) -> usize {
+        self.active.get()
+    }
+
+    /// Runs a plan over several shards as a transaction, and calls `done` once with the reply.
+    pub fn transact(self: &Rc<Self>, plan: Plan, answer: Answer, done: impl FnOnce(&[u8]) + 'static) {
+        let engine = Rc::clone(self);
+        self.active.set(self.active.get() + 1);
+        tokio::task::spawn_local(async move {
+            engine.run(plan, answer, done).await;
+            engine.active.set(engine.active.get() - 1);
+        });
+    }
+
+    async fn run(self: &Rc<Self>, plan: Plan, answer: Answer, done: impl FnOnce(&[u8])) {
+        let began = Instant::now();
+        let mut plan = plan;
+        let work: Rc<[Work]> = plan.take_branches().into_iter().map(Work::new).collect();
+        self.metrics.participants.record(work.len() as f64);
+        let keys = work.iter().flat_map(|work| work.keys.iter().map(|key| &key[..]));
+        let Some(_ticket) = self.turnstile.pass(keys, self.times.lock_wait).await else {
+            self.count(Told::Aborted, began, 0);
+            return done(&errors::waited_too_long(None, self.times.lock_wait));
+        };
+        let (mut attempt, outcome, attempts) = self.attempt_until_decided(&work, began).await;
+        let reply = match &outcome {
+            Outcome::Committed => {
+                let replies = attempt.take_replies();
+                Ok(if answer == Answer::Exec { plan.exec_reply(&replies) } else { plan.bare_reply(&replies) })
+            }
+            _ => Err(errors::reply(&outcome, &attempt.id, answer, self.times.lock_wait)),
+        };
+        self.count(told(&outcome), began, attempts);
+        match reply {
+            Ok(reply) => done(&reply),
+            Err(error) => done(&error),
+        }
+        attempt.finish().await;
+    }
+
+    /// Attempt after attempt, until one is not merely kept out by others, or the time is up.
+    async fn attempt_until_decided(self: &Rc<Self>, work: &Rc<[Work]>, began: Instant) -> (Attempt, Outcome, u32) {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let mut attempt = Attempt::begin(self, Rc::clone(work));
+            let outcome = attempt.drive().await;
+            let Some(wait) = self.retry_after(&outcome, attempts) else {
+                return (attempt, outcome, attempts);
+            };
+            if began.elapsed() + wait >= self.times.lock_wait {
+                return (attempt, outcome, attempts);
+            }
+            self.make_way(&outcome).await;
+            tokio::task::spawn_local(attempt.finish());
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// How long to wait before another attempt; None when the outcome is final.
+    fn retry_after(&self, outcome: &Outcome, attempts: u32) -> Option<Duration> {
+        let Outcome::Aborted(cause) = outcome else { return None };
+        match cause {
+            crate::txn::Cause::Silence => Some(Duration::from_millis(1)),
+            crate::txn::Cause::No(_, Refusal::Late | Refusal::Seen(_)) => Some(Duration::ZERO),
+            crate::txn::Cause::No(_, Refusal::Refused(text)) if text.starts_with("NOSCRIPT") => Some(Duration::from_millis(1)),
+            crate::txn::Cause::No(_, Refusal::Held { .. }) => Some(backoff(attempts)),
+            crate::txn::Cause::No(..) => None,
+        }
+    }
+
+    /// Settles what stands in the way if its coordinator has had its time.
+    async fn make_way(self: &Rc<Self>, outcome: &Outcome) {
+        let Outcome::Aborted(crate::txn::Cause::No(part, Refusal::Held { owner, remaining_ms })) = outcome else { return };
+        self.metrics.shards[usize::from(part.shard)].lock_conflicts.increment(1);
+        if *remaining_ms == 0 {
+            self.recover(*part, owner.clone()).await;
+        }
+    }
+
+    fn count(&self, told: Told, began: Instant, attempts: u32) {
+        self.metrics.transactions[Scope::Distributed][told].increment(1);
+        self.metrics.step[Step::Total].record(began.elapsed().as_secs_f64());
+        self.metrics.attempts.record(f64::from(attempts));
+    }
+
+    /// Counts a transaction that ran natively on one shard.
+    pub fn count_single(&self) {
+        self.metrics.transactions[Scope::Single][Told::Committed].increment(1);
+    }
+
+    /// The machines' clock.
+    fn now(&self) -> Millis {
+        self.epoch.elapsed().as_millis() as Millis
+    }
+
+    fn new_id(&self) -> TxnId {
+        let number = self.next_id.get();
+        self.next_id.set(number + 1);
+        TxnId::new(format!("{}-{number:x}", self.boot_id))
+    }
+
+    /// A shard told its clock.
+    fn learn_clock(&self, part: Part, shard_ms: Millis) {
+        let offset = shard_ms as i64 - self.now() as i64;
+        self.clock_offsets[usize::from(part.shard)].set(offset);
+    }
+
+    /// What a shard's clock says now, as far as known.
+    fn shard_clock(&self, part: Part) -> Millis {
+        (self.now() as i64 + self.clock_offsets[usize::from(part.shard)].get()).max(0) as Millis
+    }
+
+    /// Sends a request over a link and waits for its reply.
+    async fn ask(&self, shard: u16, request: &[u8]) -> Result<Bytes, Failure> {
+        let inbox = Inbox::<Reply>::new();
+        self.link(shard).send(&[request], 0, Rc::<Inbox<Reply>>::clone(&inbox), 0)?;
+        match inbox.next(None).await {
+            Some((_, reply)) => reply,
+            None => Err(Failure::MaybeSent(crate::backend::Cause::new("no reply"))),
+        }
+    }
+}
+
+fn told(outcome: &Outcome) -> Told {
+    match outcome {
+        Outcome::Committed => Told::Committed,
+        Outcome::CommittedRepliesLost => Told::RepliesLost,
+        Outcome::Aborted(_) => Told::Aborted,
+        Outcome::WatchBroken => Told::WatchBroken,
+        Outcome::Unknown => Told::Unknown,
+    }
+}
+
+/// Half a millisecond, doubled up to 16 ms, less a random part, so that two proxies that met
+/// once do not meet again and again.
+fn backoff(attempts: u32) -> Duration {
+    let most = 500 << attempts.min(6).saturating_sub(1);
+    Duration::from_micros(most / 2 + random() % (most / 2))
+}
+
+/// A random number for spreading load; not for secrets.
+fn random() -> u64 {
+    getrandom::u64().unwrap_or(0x9E37_79B9)
+}

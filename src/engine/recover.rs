@@ -1,0 +1,217 @@
+//! Drives recoverers, and looks for transactions that nobody finishes.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use super::Engine;
+use super::seat::{Arrival, Request, Requests, unwatch};
+use crate::metrics::Recovery;
+use crate::resp::{self, build};
+use crate::txn::recovery::{Recoverer, Start};
+use crate::txn::script::{self, ApplyPinned, answer};
+use crate::txn::{Action, Applied, Ending, Event, Millis, Part, Reading, State, TxnId, names, redo};
+
+/// One page of a search through the index of a shard.
+const SCAN_COUNT: &[u8] = b"200";
+/// Pages at most in one search; a longer index is searched on the next time.
+const SCAN_PAGES_MAX: usize = 50;
+
+impl Engine {
+    /// Settles a transaction whose record was met at `part`, if its time is over. Does nothing
+    /// if this worker is at it already.
+    pub async fn recover(self: &Rc<Self>, part: Part, id: TxnId) {
+        if !self.recovering.borrow_mut().insert(id.clone()) {
+            return;
+        }
+        let recovery = Drive::new(self, id.clone()).run(part).await;
+        self.recovering.borrow_mut().remove(&id);
+        if let Some(ending) = recovery {
+            tracing::info!(%id, ?ending, "recovered a transaction that nobody finished");
+            self.metrics.recoveries[label(&ending)].increment(1);
+        }
+    }
+
+    pub(super) fn note_ending(&self, id: &TxnId, ending: &Ending) {
+        match ending {
+            Ending::Committed { left } | Ending::Aborted { left } if left.is_empty() => {}
+            Ending::Nothing => {}
+            Ending::Contradiction(part) => tracing::error!(%id, %part, "a record contradicts the transaction's outcome"),
+            other => tracing::warn!(%id, ending = ?other, "a transaction is left to recovery"),
+        }
+    }
+
+    /// Looks for transactions past their deadline on all shards, now and then, for ever.
+    pub async fn search_for_ever(self: Rc<Self>) {
+        let mut known = HashMap::new();
+        loop {
+            // With jitter, so that proxies do not all look at the same time.
+            let interval = self.times.scan_interval.as_millis() as u64;
+            tokio::time::sleep(Duration::from_millis(interval / 2 + super::random() % interval.max(1))).await;
+            let mut found = HashMap::new();
+            for shard in 0..self.links.len() as u16 {
+                let part = Part { shard, db: 0 };
+                for id in self.indexed(shard).await {
+                    found.entry(id).or_insert(part);
+                }
+            }
+            for (id, part) in &found {
+                // Most live for milliseconds: only who is met twice is worth a look.
+                if known.contains_key(id) {
+                    self.recover(*part, id.clone()).await;
+                }
+            }
+            known = found;
+        }
+    }
+
+    /// The transactions in a shard's index.
+    async fn indexed(&self, shard: u16) -> Vec<TxnId> {
+        let (mut cursor, mut ids) = (Bytes::from_static(b"0"), Vec::new());
+        for _ in 0..SCAN_PAGES_MAX {
+            let mut request = BytesMut::new();
+            build::command(&mut request, [b"HSCAN", names::INDEX, &cursor, b"COUNT", SCAN_COUNT]);
+            let Ok(reply) = self.ask(shard, &request).await else { break };
+            let mut parts = resp::elements(&reply);
+            let (Some(next), Some(entries)) = (parts.next().and_then(resp::as_bulk), parts.next()) else { break };
+            ids.extend(resp::elements(entries).skip(1).step_by(2).filter_map(resp::as_bulk).map(|id| {
+                TxnId::new(String::from_utf8_lossy(id).into_owned())
+            }));
+            cursor = Bytes::copy_from_slice(next);
+            if &cursor[..] == b"0" {
+                break;
+            }
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+}
+
+fn label(ending: &Ending) -> Recovery {
+    match ending {
+        Ending::Committed { .. } => Recovery::Committed,
+        Ending::Aborted { .. } => Recovery::Aborted,
+        Ending::Nothing => Recovery::Nothing,
+        Ending::InDoubt { .. } | Ending::Contradiction(_) => Recovery::Failed,
+    }
+}
+
+/// One recovery.
+struct Drive {
+    engine: Rc<Engine>,
+    requests: Requests,
+    actions: Vec<Action>,
+    timer: Option<Millis>,
+}
+
+impl Drive {
+    fn new(engine: &Rc<Engine>, id: TxnId) -> Self {
+        Self { engine: Rc::clone(engine), requests: Requests::new(engine, id), actions: Vec::new(), timer: None }
+    }
+
+    /// None when there is nothing to recover, or not yet.
+    async fn run(mut self, part: Part) -> Option<Ending> {
+        let reading = self.read(part).await?;
+        let now = self.engine.now();
+        let mut recoverer = match Recoverer::start(part, &reading, &self.engine.times.limits, now, &mut self.actions) {
+            Start::Recover(recoverer) => recoverer,
+            Start::Wait(_) | Start::Nothing => return None,
+            Start::Malformed => {
+                tracing::error!(id = %self.requests.id, %part, "a record is not as lockstep writes it; it needs an operator");
+                return None;
+            }
+        };
+        loop {
+            if let Some(ending) = self.act() {
+                return Some(ending);
+            }
+            let event = self.next().await;
+            if let Some(event) = event {
+                recoverer.step(self.engine.now(), event, &mut self.actions);
+            }
+        }
+    }
+
+    async fn read(&self, part: Part) -> Option<Reading> {
+        self.requests.act(&Action::Read { part });
+        match self.requests.inbox.next(None).await? {
+            Arrival::Reply(reply) => match self.requests.understand(reply)?.0 {
+                Event::Read(_, reading) => Some(reading),
+                _ => None,
+            },
+            Arrival::Pinned { .. } => None,
+        }
+    }
+
+    async fn next(&mut self) -> Option<Event> {
+        let until = self.timer.map(|at| tokio::time::Instant::from_std(self.engine.epoch + Duration::from_millis(at)));
+        match self.requests.inbox.next(until).await {
+            Some(Arrival::Reply(reply)) => self.requests.understand(reply).map(|(event, _)| event),
+            Some(Arrival::Pinned { event, .. }) => Some(event),
+            None => {
+                self.timer = None;
+                Some(Event::Timer)
+            }
+        }
+    }
+
+    fn act(&mut self) -> Option<Ending> {
+        for action in std::mem::take(&mut self.actions) {
+            match action {
+                Action::SetTimer(at) => self.timer = Some(at),
+                Action::Done(ending) => return Some(ending),
+                Action::Apply { part } => {
+                    tokio::task::spawn_local(apply_stored(self.requests.clone(), part));
+                }
+                other => {
+                    self.requests.act(&other);
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Applies a branch from the redo in its record, natively: nobody waits for the replies, but
+/// only so can every command be run that a client could have queued. A shard short of memory
+/// refuses that; then by script, which it lets pass.
+async fn apply_stored(requests: Requests, part: Part) {
+    let applied = match try_apply_stored(&requests, part).await {
+        Some(Applied::Refused) => {
+            let mut request = BytesMut::new();
+            script::append_apply(&mut request, &requests.id);
+            return requests.send(Request::Apply, part, &request);
+        }
+        Some(applied) => applied,
+        None => Applied::Refused,
+    };
+    requests.inbox.push(Arrival::Pinned { event: Event::Applied(part, applied), clock_ms: None, connection: None, replies: None });
+}
+
+/// None when nothing was sent that could apply it.
+async fn try_apply_stored(requests: &Requests, part: Part) -> Option<Applied> {
+    let (mut connection, state) = requests.watch(part).await.ok()?;
+    if state != Some(State::Prepared) {
+        unwatch(connection).await;
+        return Some(Applied::Not(state));
+    }
+    let mut request = BytesMut::new();
+    script::append_read_intent(&mut request, &requests.id);
+    let replies = connection.exchange(&request, 1).await.ok()?;
+    let intent = answer::intent(replies.first()?).ok()??;
+    let (commands, keys) = (redo::decode(intent.redo).ok()?, redo::decode_keys(intent.keys).ok()?);
+    let mut raw = BytesMut::new();
+    for command in &commands {
+        build::command(&mut raw, command.iter());
+    }
+    let apply = ApplyPinned { id: &requests.id, keys: &keys, commands: &raw, commands_len: commands.len() };
+    let arrival = requests.exec_of(&mut connection, part, &apply).await;
+    connection.give_back();
+    match arrival {
+        Arrival::Pinned { event: Event::Applied(_, applied), .. } => Some(applied),
+        _ => Some(Applied::Unknown),
+    }
+}

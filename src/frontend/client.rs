@@ -1,0 +1,179 @@
+//! The task of one client: read, frame, hand to the [`Dispatcher`], and pause when the client is
+//! owed too much, or while a command must not be overtaken.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context as Task, Poll};
+
+use bytes::{Buf, BytesMut};
+use tokio::net::TcpStream;
+
+use super::Context;
+use super::dispatch::{Dispatcher, Flow};
+use super::session::{Session, Want};
+use crate::resp::{CommandScanner, Limits, Scan, build};
+
+/// What one read into the worker's buffer asks for.
+const READ_BYTES: usize = 64 * 1024;
+/// What a read behind an incomplete command asks for, at least and at most.
+const OWN_READ_BYTES_MIN: usize = 2 * 1024;
+const READ_BYTES_MAX: usize = 1024 * 1024;
+
+/// Serves one connection to its end.
+pub async fn serve(context: Rc<Context>, stream: TcpStream, id: u64) {
+    let session = Session::new(id, stream, Rc::clone(&context.turn));
+    context.sessions.borrow_mut().insert(id, Rc::clone(&session));
+    let mut client = Client::new(&context, Rc::clone(&session));
+    poll_fn(|task| client.poll(task)).await;
+    session.abandon();
+    context.sessions.borrow_mut().remove(&id);
+}
+
+struct Client {
+    context: Rc<Context>,
+    session: Rc<Session>,
+    scanner: CommandScanner,
+    dispatcher: Dispatcher,
+    /// Bytes read and not handled. Empty between commands, so that idle clients hold no buffer.
+    input: BytesMut,
+    /// Bytes at the beginning of `input` that were handled.
+    done: usize,
+    /// Whether `input` is the worker's own buffer, to be put back.
+    is_lent: bool,
+    /// Nothing more is handled before every reply has come in.
+    is_barred: bool,
+    room: Want,
+}
+
+/// Why handling stopped.
+enum Stop {
+    NeedBytes,
+    Stalled,
+    Closing,
+}
+
+impl Client {
+    fn new(context: &Rc<Context>, session: Rc<Session>) -> Self {
+        let config = &context.config;
+        Self {
+            scanner: CommandScanner::new(limits(config)),
+            dispatcher: Dispatcher::new(Rc::clone(context), Rc::clone(&session)),
+            context: Rc::clone(context),
+            session,
+            input: BytesMut::new(),
+            done: 0,
+            is_lent: false,
+            is_barred: false,
+            room: Want::Room { slots: config.client_inflight_max - 1, bytes: config.client_output_bytes_max },
+        }
+    }
+
+    fn poll(&mut self, task: &mut Task<'_>) -> Poll<()> {
+        if self.session.poll_task(task).is_err() {
+            return Poll::Ready(());
+        }
+        let result = self.poll_input(task);
+        self.dispatcher.count();
+        self.return_buffer();
+        result
+    }
+
+    fn poll_input(&mut self, task: &mut Task<'_>) -> Poll<()> {
+        loop {
+            match self.handle_input() {
+                Stop::Stalled => return Poll::Pending,
+                Stop::Closing => return self.poll_close(),
+                Stop::NeedBytes if self.dispatcher.is_to_drain() => return self.poll_close(),
+                Stop::NeedBytes => {}
+            }
+            self.make_room();
+            match self.session.poll_read(&mut self.input, task) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(0)) => self.dispatcher.close(),
+                Poll::Ready(Ok(_)) => {}
+            }
+        }
+    }
+
+    /// The connection ends when everything owed was sent.
+    fn poll_close(&self) -> Poll<()> {
+        if self.session.is_now(Want::Room { slots: 0, bytes: 0 }) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn handle_input(&mut self) -> Stop {
+        loop {
+            if self.dispatcher.is_closing() {
+                return Stop::Closing;
+            }
+            if self.is_barred {
+                if !self.session.is_now(Want::Idle) {
+                    return Stop::Stalled;
+                }
+                self.is_barred = false;
+            }
+            if !self.session.is_now(self.room) {
+                return Stop::Stalled;
+            }
+            let bytes = &self.input[self.done..];
+            let flow = match self.scanner.scan(bytes) {
+                Ok(Scan::Command { len }) => match self.dispatcher.handle(&self.scanner.command(bytes)) {
+                    Flow::Wait => return Stop::Stalled,
+                    flow => (len, flow),
+                },
+                Ok(Scan::Empty { len }) => (len, Flow::Next),
+                Ok(Scan::Incomplete) => return Stop::NeedBytes,
+                Err(error) => {
+                    self.session.reply(|out| build::error(out, format!("ERR {error}")));
+                    self.dispatcher.close();
+                    return Stop::Closing;
+                }
+            };
+            self.done += flow.0;
+            self.is_barred = matches!(flow.1, Flow::Bar);
+        }
+    }
+
+    /// Makes room for the next read: in the worker's own buffer when nothing is left over.
+    fn make_room(&mut self) {
+        if self.done == self.input.len() {
+            self.input.clear();
+            if !self.is_lent {
+                self.input = std::mem::take(&mut *self.context.buffer.borrow_mut());
+                self.is_lent = true;
+            }
+        } else {
+            self.input.advance(self.done);
+        }
+        self.done = 0;
+        // A buffer of its own grows with what has come, not with what was announced.
+        let least = if self.is_lent { READ_BYTES } else { self.input.len().max(OWN_READ_BYTES_MIN) };
+        let need = self.scanner.need(self.input.len());
+        self.input.reserve(need.clamp(least, READ_BYTES_MAX.max(least)));
+    }
+
+    /// Puts the worker's buffer back; what is left over moves to one of its own.
+    fn return_buffer(&mut self) {
+        if !self.is_lent {
+            if self.done == self.input.len() && self.done > 0 {
+                (self.input, self.done) = (BytesMut::new(), 0);
+            }
+            return;
+        }
+        let left = BytesMut::from(&self.input[self.done..]);
+        let mut lent = std::mem::replace(&mut self.input, left);
+        lent.clear();
+        *self.context.buffer.borrow_mut() = lent;
+        (self.done, self.is_lent) = (0, false);
+    }
+}
+
+fn limits(config: &crate::config::Config) -> Limits {
+    Limits {
+        inline_bytes_max: config.inline_bytes_max,
+        args_max: config.args_max,
+        bulk_bytes_max: config.bulk_bytes_max,
+        command_bytes_max: config.client_input_bytes_max,
+        ..Limits::default()
+    }
+}

@@ -1,0 +1,296 @@
+//! One command → where it goes.
+
+use std::rc::Rc;
+
+use bytes::BytesMut;
+
+use super::Context;
+use super::gather::Gather;
+use super::own::Identity;
+use super::refusal::{self, fixed};
+use super::session::{Session, Want};
+use crate::engine::Answer;
+use crate::keyspace::{CommandSpec, Flag, KeyError, KeyRule, Lookup, Own, Split, Treatment};
+use crate::metrics::{Family, Label};
+use crate::resp::{Command, build};
+use crate::txn::names;
+use crate::txn::plan::{self, Misplaced, Plan};
+use crate::txn::queue::Queue;
+
+/// Commands by family, since they were last added to the metrics.
+type Counts = [u64; Family::ALL.len()];
+
+/// The only logical database that is served.
+pub(super) const DB: u16 = 0;
+
+/// What the client's task does next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flow {
+    /// The command was dealt with; on to the next.
+    Next,
+    /// The same, but nothing may overtake it: the next waits until every reply is there.
+    Bar,
+    /// The command was not dealt with, since it must not overtake others: show it again when
+    /// every reply is there.
+    Wait,
+}
+
+/// The state of a connection, as far as commands can change it.
+pub struct Dispatcher {
+    pub(super) context: Rc<Context>,
+    pub(super) session: Rc<Session>,
+    /// Some between MULTI and EXEC.
+    pub(super) multi: Option<Queue>,
+    pub(super) identity: Identity,
+    /// Argument numbers of keys; kept for its memory.
+    keys: Vec<usize>,
+    counts: Counts,
+    is_closing: bool,
+}
+
+impl Dispatcher {
+    /// For a new connection.
+    pub fn new(context: Rc<Context>, session: Rc<Session>) -> Self {
+        Self {
+            context,
+            session,
+            multi: None,
+            identity: Identity::default(),
+            keys: Vec::new(),
+            counts: Default::default(),
+            is_closing: false,
+        }
+    }
+
+    /// The client will send nothing that matters any more; what it is owed is still sent.
+    pub fn close(&mut self) {
+        self.is_closing = true;
+    }
+
+    /// Whether the connection ends when everything owed was sent.
+    pub fn is_closing(&self) -> bool {
+        self.is_closing
+    }
+
+    /// Whether the process drains and this client is in the middle of nothing.
+    pub fn is_to_drain(&self) -> bool {
+        self.context.is_draining.get() && self.multi.is_none()
+    }
+
+    /// Adds what was counted since the last time to the worker's metrics.
+    pub fn count(&mut self) {
+        for (count, family) in self.counts.iter_mut().zip(Family::ALL) {
+            if *count > 0 {
+                self.context.metrics.commands[*family].increment(std::mem::take(count));
+            }
+        }
+    }
+
+    /// Deals with one command.
+    pub fn handle(&mut self, command: &Command<'_>) -> Flow {
+        let context = Rc::clone(&self.context);
+        let spec = match context.table.lookup(command) {
+            Lookup::Known(spec) => spec,
+            Lookup::Unknown => return self.reject(refusal::unknown_command(command)),
+            Lookup::UnknownSubcommand(spec) => return self.unknown_subcommand(spec, command),
+        };
+        if !spec.arity_fits(command.argc()) {
+            return self.reject_arity(spec);
+        }
+        if self.multi.is_some() {
+            return self.in_multi(spec, command);
+        }
+        match spec.treatment {
+            Treatment::Route | Treatment::Script => self.route(spec, command),
+            Treatment::Split(split) => self.split(spec, split, command),
+            Treatment::Block { always } if always || waits(command) => self.reject(refusal::blocking(spec)),
+            Treatment::Block { .. } => self.route(spec, command),
+            Treatment::Anywhere => self.forward(self.any_shard(), command, Family::Read),
+            Treatment::Own(own) => self.own(own, spec, command),
+            Treatment::Refused(reason) => self.reject(refusal::refused(spec, reason)),
+        }
+    }
+
+    /// An error in answer to a command; inside MULTI it spoils the transaction, as in Redis.
+    pub(super) fn reject(&mut self, text: impl AsRef<[u8]>) -> Flow {
+        self.counts[Family::Refused as usize] += 1;
+        if let Some(queue) = &mut self.multi {
+            queue.mark_broken();
+        }
+        self.session.reply(|out| build::error(out, text));
+        Flow::Next
+    }
+
+    /// `rejectCommand` of redis-server: an EXEC with wrong arguments aborts the transaction.
+    fn reject_arity(&mut self, spec: &CommandSpec) -> Flow {
+        let text = refusal::arity(spec);
+        if spec.treatment != Treatment::Own(Own::Exec) {
+            return self.reject(text);
+        }
+        self.multi = None;
+        self.reject(format!("EXECABORT Transaction discarded because of: {text}"))
+    }
+
+    fn unknown_subcommand(&mut self, container: &CommandSpec, command: &Command<'_>) -> Flow {
+        if container.treatment == Treatment::Own(Own::Client) && self.multi.is_none() && Identity::knows(command) {
+            return self.own(Own::Client, container, command);
+        }
+        self.reject(refusal::unknown_subcommand(container, command))
+    }
+
+    pub(super) fn counted(&mut self, family: Family) -> Flow {
+        self.counts[family as usize] += 1;
+        Flow::Next
+    }
+
+    /// A shard for what any shard can answer: not always the same, and not one that is down.
+    pub(super) fn any_shard(&self) -> u16 {
+        let shards = self.context.topology.shards() as u64;
+        let first = self.session.id % shards;
+        let tries = (0..shards).map(|i| ((first + i) % shards) as u16);
+        let mut available = tries.filter(|&shard| self.context.engine.link(shard).is_available());
+        available.next().unwrap_or(first as u16)
+    }
+
+    /// The shard where all keys of a command live; None when it names none, or when its
+    /// arguments are such that the server will refuse it.
+    pub(super) fn shard_of(&mut self, spec: &CommandSpec, command: &Command<'_>) -> Result<Option<u16>, Misplaced> {
+        if let KeyRule::One(at) = spec.keys {
+            let key = command.arg(at).unwrap_or_default();
+            return if names::is_reserved(key) { Err(Misplaced::Reserved) } else { Ok(Some(self.context.topology.shard_of(key))) };
+        }
+        self.keys.clear();
+        match spec.keys.find(command, &mut self.keys) {
+            Ok(()) => plan::shard_of_keys(&self.context.topology, command, &self.keys),
+            Err(KeyError::Malformed) => Ok(None),
+            Err(KeyError::Hidden) if self.context.topology.shards() == 1 => Ok(Some(0)),
+            Err(KeyError::Hidden) => Err(Misplaced::Hidden),
+        }
+    }
+
+    fn route(&mut self, spec: &CommandSpec, command: &Command<'_>) -> Flow {
+        match self.shard_of(spec, command) {
+            Ok(Some(shard)) => self.forward(shard, command, family(spec)),
+            Ok(None) if spec.treatment == Treatment::Script => self.keyless(spec, command),
+            Ok(None) => self.forward(self.any_shard(), command, family(spec)),
+            Err(why) => self.reject(refusal::misplaced(spec, why)),
+        }
+    }
+
+    /// A script without declared keys: what it touches cannot be told.
+    fn keyless(&mut self, spec: &CommandSpec, command: &Command<'_>) -> Flow {
+        if self.is_homeless_script(spec, command) {
+            return self.reject(refusal::misplaced(spec, Misplaced::Undeclared));
+        }
+        self.forward(self.any_shard(), command, family(spec))
+    }
+
+    /// Whether this is a script that declares no keys, and so could touch any, on several shards.
+    pub(super) fn is_homeless_script(&mut self, spec: &CommandSpec, command: &Command<'_>) -> bool {
+        self.keys.clear();
+        spec.treatment == Treatment::Script
+            && self.context.topology.shards() > 1
+            && spec.keys.find(command, &mut self.keys).is_ok()
+            && self.keys.is_empty()
+    }
+
+    /// Sends the command as it is; the reply goes into the next slot.
+    fn forward(&mut self, shard: u16, command: &Command<'_>, family: Family) -> Flow {
+        if command.is_canonical() {
+            return self.send(shard, &[command.raw()], family);
+        }
+        let mut raw = BytesMut::new();
+        command.encode(&mut raw);
+        self.send(shard, &[&raw], family)
+    }
+
+    fn send(&mut self, shard: u16, request: &[&[u8]], family: Family) -> Flow {
+        let slot = self.session.open_slot();
+        let sink = Rc::<Session>::clone(&self.session);
+        if let Err(failure) = self.context.engine.link(shard).send(request, 0, sink, slot) {
+            self.session.drop_slot();
+            return self.reject(failure.to_string());
+        }
+        self.counted(family)
+    }
+
+    fn split(&mut self, spec: &CommandSpec, split: Split, command: &Command<'_>) -> Flow {
+        match self.shard_of(spec, command) {
+            Ok(Some(shard)) => return self.forward(shard, command, family(spec)),
+            // Wrong arguments (MSET with a key too many): the server says it best.
+            Ok(None) => return self.forward(self.any_shard(), command, family(spec)),
+            Err(Misplaced::CrossSlot) => {}
+            Err(why) => return self.reject(refusal::misplaced(spec, why)),
+        }
+        if !(command.argc() - 1).is_multiple_of(split.step()) {
+            return self.reject(refusal::arity(spec));
+        }
+        if split.is_write() { self.split_write(split, command) } else { self.split_read(split, command) }
+    }
+
+    fn split_read(&mut self, split: Split, command: &Command<'_>) -> Flow {
+        let pieces = plan::pieces(split, &self.context.topology, command);
+        let slot = self.session.open_slot();
+        let shards = pieces.iter().map(|(shard, _)| *shard).collect::<Vec<_>>();
+        let gather = Gather::new(Rc::clone(&self.session), slot, split, pieces);
+        let mut request = BytesMut::new();
+        for (number, shard) in shards.into_iter().enumerate() {
+            request.clear();
+            gather.encode(&mut request, number, command);
+            let sink = Rc::<Gather>::clone(&gather);
+            if let Err(failure) = self.context.engine.link(shard).send(&[&request], 0, sink, number as u64) {
+                gather.refuse(number, &failure);
+            }
+        }
+        self.counted(Family::Split)
+    }
+
+    fn split_write(&mut self, split: Split, command: &Command<'_>) -> Flow {
+        if !self.session.is_now(Want::Idle) {
+            return Flow::Wait;
+        }
+        let mut plan = Plan::default();
+        plan.add_split(split, DB, &self.context.topology, command);
+        self.counted(Family::Split);
+        self.transact(plan, Answer::Bare)
+    }
+
+    /// Hands a plan over several shards to the engine. Nothing else of this client runs until
+    /// it is answered, so that what the client pipelined keeps its order on every shard.
+    pub(super) fn transact(&mut self, plan: Plan, answer: Answer) -> Flow {
+        let slot = self.session.open_slot();
+        let session = Rc::clone(&self.session);
+        self.context.engine.transact(plan, answer, move |reply| session.complete(slot, reply));
+        Flow::Bar
+    }
+
+    /// Commands about the connection, outside MULTI.
+    fn own(&mut self, own: Own, spec: &CommandSpec, command: &Command<'_>) -> Flow {
+        self.counted(Family::Local);
+        match own {
+            Own::Multi => self.begin(),
+            Own::Exec => self.reject(fixed::EXEC_WITHOUT_MULTI),
+            Own::Discard => self.reject(fixed::DISCARD_WITHOUT_MULTI),
+            Own::Quit => self.quit(),
+            Own::Reset => self.reset(),
+            Own::Watch => self.reject(refusal::refused(spec, "is not supported by this version of lockstep")),
+            _ => {
+                let mut out = BytesMut::new();
+                self.answer(own, spec, command, &mut out);
+                self.session.reply(|to| to.extend_from_slice(&out));
+                Flow::Next
+            }
+        }
+    }
+}
+
+/// How a command that is forwarded counts.
+fn family(spec: &CommandSpec) -> Family {
+    if spec.is(Flag::Write) { Family::Write } else { Family::Read }
+}
+
+/// Whether XREAD or XREADGROUP is told to wait: BLOCK among the options, in front of STREAMS.
+fn waits(command: &Command<'_>) -> bool {
+    let mut options = command.args().skip(1).take_while(|arg| !arg.eq_ignore_ascii_case(b"streams"));
+    options.any(|arg| arg.eq_ignore_ascii_case(b"block"))
+}

@@ -1,0 +1,63 @@
+//! The way from the clients.
+//!
+//! * [`client`]: the task of one connection: read, frame, dispatch;
+//! * [`session`]: its replies, kept in the order of the requests;
+//! * [`dispatch`]: a command outside MULTI → shard, pieces, or an answer of our own;
+//! * [`multi`]: MULTI, EXEC, DISCARD, and what happens in between;
+//! * [`own`]: commands about the connection, answered here;
+//! * [`gather`]: split reads, from pieces to one reply;
+//! * [`refusal`]: every error text that is not a server's.
+
+pub mod client;
+pub mod dispatch;
+pub mod gather;
+pub mod multi;
+pub mod own;
+pub mod refusal;
+pub mod session;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::keyspace::{CommandTable, Topology};
+use crate::metrics::Metrics;
+use crate::turn::Turn;
+
+/// What all sessions of a worker share.
+pub struct Context {
+    /// The settings.
+    pub config: Arc<Config>,
+    /// The shard map.
+    pub topology: Arc<Topology>,
+    /// The commands of the connected servers.
+    pub table: Arc<CommandTable>,
+    /// What is said of the server itself (`INFO`, `HELLO`).
+    pub server: Arc<ServerInfo>,
+    /// Links, pools, and the driver of transactions.
+    pub engine: Rc<Engine>,
+    /// The dirty lists.
+    pub turn: Rc<Turn>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Set when the process is to end: sessions close as soon as they are idle.
+    pub is_draining: Cell<bool>,
+    /// The clients of this worker.
+    pub sessions: RefCell<HashMap<u64, Rc<session::Session>>>,
+    /// What clients without a buffer of their own read into.
+    pub buffer: RefCell<BytesMut>,
+}
+
+/// What is said of the server itself.
+#[derive(Clone, Debug)]
+pub struct ServerInfo {
+    /// `redis_version` of the shards (the lowest), which clients use to tell features.
+    pub redis_version: String,
+    /// When the proxy started, for `uptime_in_seconds`.
+    pub started: std::time::Instant,
+}

@@ -1,0 +1,164 @@
+//! MULTI … EXEC.
+//!
+//! Commands are queued here, not on a shard: where they belong is known only at EXEC. All on
+//! one shard: the queue is forwarded as it stands, between a MULTI and an EXEC, in one write.
+//! Otherwise it becomes a [`Plan`].
+
+use std::rc::Rc;
+
+use bytes::BytesMut;
+
+use super::dispatch::{DB, Dispatcher, Flow};
+use super::refusal::{self, fixed};
+use super::session::{Session, Want};
+use crate::engine::Answer;
+use crate::keyspace::{CommandSpec, Lookup, Own, Treatment};
+use crate::metrics::Family;
+use crate::resp::{Command, CommandScanner, Limits, Scan, build};
+use crate::txn::plan::{Misplaced, Plan};
+use crate::txn::queue::{Queue, Target};
+use crate::txn::types::Part;
+
+const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+
+impl Dispatcher {
+    pub(super) fn begin(&mut self) -> Flow {
+        self.multi = Some(Queue::default());
+        self.session.reply(|out| build::status(out, "OK"));
+        Flow::Next
+    }
+
+    /// A command between MULTI and EXEC whose number of arguments is right.
+    pub(super) fn in_multi(&mut self, spec: &CommandSpec, command: &Command<'_>) -> Flow {
+        let target = match spec.treatment {
+            Treatment::Own(Own::Exec) => return self.exec(),
+            Treatment::Own(Own::Discard) => return self.discard(),
+            Treatment::Own(Own::Multi) => return self.complain(fixed::NESTED_MULTI),
+            Treatment::Own(Own::Watch) => return self.complain(fixed::WATCH_IN_MULTI),
+            Treatment::Own(Own::Quit) => return self.quit(),
+            Treatment::Own(Own::Reset) => return self.reset(),
+            _ if spec.is(crate::keyspace::Flag::NoMulti) => return self.reject(fixed::NO_MULTI),
+            Treatment::Refused(reason) => return self.reject(refusal::refused(spec, reason)),
+            Treatment::Own(Own::Ping | Own::Echo) | Treatment::Anywhere => Target::Anywhere,
+            Treatment::Own(_) => Target::Own,
+            Treatment::Route | Treatment::Script | Treatment::Block { .. } | Treatment::Split(_) => match self.target(spec, command) {
+                Ok(target) => target,
+                Err(why) => return self.reject(refusal::misplaced(spec, why)),
+            },
+        };
+        self.enqueue(command, target)
+    }
+
+    fn target(&mut self, spec: &CommandSpec, command: &Command<'_>) -> Result<Target, Misplaced> {
+        let is_split = matches!(spec.treatment, Treatment::Split(_));
+        match self.shard_of(spec, command) {
+            Ok(Some(shard)) => Ok(Target::Shard(shard)),
+            Ok(None) if self.is_homeless_script(spec, command) => Err(Misplaced::Undeclared),
+            Ok(None) => Ok(Target::Anywhere),
+            // MSET with a key too many fails when it runs, without touching anything.
+            Err(Misplaced::CrossSlot) if is_split && !fits_split(spec, command) => Ok(Target::Anywhere),
+            Err(Misplaced::CrossSlot) if is_split => Ok(Target::Split),
+            Err(why) => Err(why),
+        }
+    }
+
+    fn enqueue(&mut self, command: &Command<'_>, target: Target) -> Flow {
+        let bytes_max = self.context.config.client_input_bytes_max;
+        let Some(queue) = &mut self.multi else { return Flow::Next };
+        if queue.raw().len() + command.raw().len() > bytes_max {
+            return self.reject(fixed::QUEUE_TOO_BIG);
+        }
+        if !queue.is_broken() {
+            queue.push(command, target);
+        }
+        self.session.reply(|out| build::status(out, "QUEUED"));
+        self.counted(Family::Transaction)
+    }
+
+    /// An error that does not spoil the transaction.
+    fn complain(&mut self, text: &str) -> Flow {
+        self.session.reply(|out| build::error(out, text));
+        self.counted(Family::Refused)
+    }
+
+    fn discard(&mut self) -> Flow {
+        self.multi = None;
+        self.session.reply(|out| build::status(out, "OK"));
+        self.counted(Family::Transaction)
+    }
+
+    fn exec(&mut self) -> Flow {
+        let Some(queue) = self.multi.take() else { return Flow::Next };
+        if queue.is_broken() {
+            return self.complain(fixed::EXECABORT);
+        }
+        if queue.is_empty() {
+            self.session.reply(|out| build::array_header(out, 0));
+            return self.counted(Family::Transaction);
+        }
+        if let Some(shard) = queue.single_shard(self.any_shard()) {
+            return self.exec_native(shard, &queue);
+        }
+        if !self.session.is_now(Want::Idle) {
+            self.multi = Some(queue);
+            return Flow::Wait;
+        }
+        self.counted(Family::Transaction);
+        let plan = self.plan(&queue);
+        self.transact(plan, Answer::Exec)
+    }
+
+    fn exec_native(&mut self, shard: u16, queue: &Queue) -> Flow {
+        let slot = self.session.open_exec_slot();
+        let sink = Rc::<Session>::clone(&self.session);
+        let swallow = 1 + queue.len() as u32;
+        let link = Rc::clone(self.context.engine.link(shard));
+        if let Err(failure) = link.send(&[MULTI, queue.raw(), EXEC], swallow, sink, slot) {
+            self.session.drop_slot();
+            return self.complain(&refusal::exec_failed(&failure));
+        }
+        self.context.engine.count_single();
+        self.counted(Family::Transaction)
+    }
+
+    /// Scans the queue again and tells each command where it goes.
+    fn plan(&mut self, queue: &Queue) -> Plan {
+        let context = Rc::clone(&self.context);
+        let mut plan = Plan::default();
+        let mut scanner = CommandScanner::new(Limits { command_bytes_max: usize::MAX, ..Limits::default() });
+        for (raw, target) in queue.items() {
+            // What was queued was scanned and looked up before; it is as it was.
+            let Ok(Scan::Command { .. }) = scanner.scan(raw) else { continue };
+            let command = scanner.command(raw);
+            let Lookup::Known(spec) = context.table.lookup(&command) else { continue };
+            self.add(&mut plan, spec, &command, target);
+        }
+        plan
+    }
+
+    fn add(&mut self, plan: &mut Plan, spec: &CommandSpec, command: &Command<'_>, target: Target) {
+        match (target, spec.treatment) {
+            (Target::Shard(shard), _) => {
+                let mut keys = Vec::new();
+                // Hidden keys are possible on a single shard only, where nothing is planned.
+                let _ = spec.keys.find(command, &mut keys);
+                plan.add_whole(Part { shard, db: DB }, command, &keys);
+            }
+            (Target::Split, Treatment::Split(split)) => plan.add_split(split, DB, &self.context.topology, command),
+            (Target::Own, Treatment::Own(own)) => {
+                let mut out = BytesMut::new();
+                self.answer(own, spec, command, &mut out);
+                plan.add_ready(out.freeze());
+            }
+            _ => plan.add_anywhere(Part { shard: self.any_shard(), db: DB }, command),
+        }
+    }
+}
+
+fn fits_split(spec: &CommandSpec, command: &Command<'_>) -> bool {
+    match spec.treatment {
+        Treatment::Split(split) => (command.argc() - 1).is_multiple_of(split.step()),
+        _ => false,
+    }
+}

@@ -1,0 +1,195 @@
+//! Commands about the connection, answered by lockstep: what clients send when they connect.
+
+use bytes::BytesMut;
+
+use super::dispatch::{Dispatcher, Flow};
+use super::refusal::{self, fixed};
+use crate::keyspace::{CommandSpec, Own};
+use crate::resp::{Command, Protocol, build};
+
+/// What a client told of itself.
+#[derive(Debug, Default)]
+pub struct Identity {
+    /// CLIENT SETNAME; empty for none.
+    pub name: Vec<u8>,
+    /// CLIENT SETINFO LIB-NAME and LIB-VER.
+    pub library: [Vec<u8>; 2],
+}
+
+impl Identity {
+    /// Subcommands of CLIENT that are answered even if the shards' version does not know them.
+    pub fn knows(command: &Command<'_>) -> bool {
+        command.arg(1).is_some_and(|sub| sub.eq_ignore_ascii_case(b"setinfo")) && command.argc() == 4
+    }
+
+    /// The rule of `validateClientAttr` in redis-server: printable ASCII without spaces.
+    fn is_valid(text: &[u8]) -> bool {
+        text.iter().all(|b| (b'!'..=b'~').contains(b))
+    }
+}
+
+impl Dispatcher {
+    pub(super) fn quit(&mut self) -> Flow {
+        self.session.reply(|out| build::status(out, "OK"));
+        self.close();
+        Flow::Next
+    }
+
+    pub(super) fn reset(&mut self) -> Flow {
+        self.multi = None;
+        self.identity.name.clear();
+        self.session.reply(|out| build::status(out, "RESET"));
+        Flow::Next
+    }
+
+    /// Writes the answer; also called at EXEC, for those that were queued.
+    pub(super) fn answer(&mut self, own: Own, spec: &CommandSpec, command: &Command<'_>, out: &mut BytesMut) {
+        match own {
+            Own::Ping => ping(spec, command, out),
+            Own::Echo => build::bulk(out, command.arg(1).unwrap_or_default()),
+            Own::Unwatch => build::status(out, "OK"),
+            Own::Select => select(command, out),
+            Own::Auth => auth(command, out),
+            Own::Hello => self.hello(command, out),
+            Own::Client => self.client(spec, command, out),
+            Own::Info => self.info(out),
+            // These change what a queue means, and are dealt with before anything is queued.
+            Own::Multi | Own::Exec | Own::Discard | Own::Watch | Own::Quit | Own::Reset => build::error(out, fixed::NO_MULTI),
+        }
+    }
+
+    fn client(&mut self, spec: &CommandSpec, command: &Command<'_>, out: &mut BytesMut) {
+        let sub = command.arg(1).unwrap_or_default().to_ascii_lowercase();
+        let value = command.arg(2).unwrap_or_default();
+        match (&sub[..], command.argc()) {
+            (b"id", _) => build::int(out, self.session.id as i64),
+            (b"getname", _) if self.identity.name.is_empty() => build::null_bulk(out, Protocol::Resp2),
+            (b"getname", _) => build::bulk(out, &self.identity.name),
+            (b"setname", _) => self.set_name(value, out),
+            (b"setinfo", 4) => self.set_info(value, command.arg(3).unwrap_or_default(), out),
+            _ => build::error(out, refusal::refused(spec, "is not supported by this version of lockstep")),
+        }
+    }
+
+    fn set_name(&mut self, name: &[u8], out: &mut BytesMut) {
+        if Identity::is_valid(name) {
+            self.identity.name = name.to_vec();
+            build::status(out, "OK");
+        } else {
+            build::error(out, fixed::CLIENT_NAME);
+        }
+    }
+
+    fn set_info(&mut self, option: &[u8], value: &[u8], out: &mut BytesMut) {
+        let which = match option.to_ascii_lowercase().as_slice() {
+            b"lib-name" => 0,
+            b"lib-ver" => 1,
+            _ => {
+                let option = String::from_utf8_lossy(option).into_owned();
+                return build::error(out, format!("ERR Unrecognized option '{option}'"));
+            }
+        };
+        if Identity::is_valid(value) {
+            self.identity.library[which] = value.to_vec();
+            build::status(out, "OK");
+        } else {
+            let name = ["lib-name", "lib-ver"][which];
+            build::error(out, format!("ERR {name} cannot contain spaces, newlines or special characters."));
+        }
+    }
+
+    /// HELLO [version [AUTH user password] [SETNAME name]].
+    fn hello(&mut self, command: &Command<'_>, out: &mut BytesMut) {
+        if let Some(version) = command.arg(1) {
+            match std::str::from_utf8(version).ok().and_then(|text| text.parse::<i64>().ok()) {
+                Some(2) => {}
+                Some(_) => return build::error(out, fixed::NOPROTO),
+                None => return build::error(out, fixed::PROTO_NOT_INT),
+            }
+        }
+        let mut at = 2;
+        while let Some(option) = command.arg(at) {
+            let (first, second) = (command.arg(at + 1), command.arg(at + 2));
+            match (option.to_ascii_lowercase().as_slice(), first, second) {
+                (b"auth", Some(user), Some(_)) if user != b"default" => return build::error(out, fixed::WRONGPASS),
+                (b"auth", Some(_), Some(_)) => at += 3,
+                (b"setname", Some(name), _) if !Identity::is_valid(name) => return build::error(out, fixed::CLIENT_NAME),
+                (b"setname", Some(name), _) => {
+                    self.identity.name = name.to_vec();
+                    at += 2;
+                }
+                _ => {
+                    let option = String::from_utf8_lossy(option);
+                    return build::error(out, format!("ERR Syntax error in HELLO option '{option}'"));
+                }
+            }
+        }
+        self.greet(out);
+    }
+
+    fn greet(&self, out: &mut BytesMut) {
+        build::map_header(out, Protocol::Resp2, 7);
+        let text = |out: &mut BytesMut, name: &str, value: &str| {
+            build::bulk(out, name);
+            build::bulk(out, value);
+        };
+        text(out, "server", "redis");
+        text(out, "version", &self.context.server.redis_version);
+        build::bulk(out, "proto");
+        build::int(out, 2);
+        build::bulk(out, "id");
+        build::int(out, self.session.id as i64);
+        text(out, "mode", "standalone");
+        text(out, "role", "master");
+        build::bulk(out, "modules");
+        build::array_header(out, 0);
+    }
+
+    fn info(&self, out: &mut BytesMut) {
+        let (server, topology) = (&self.context.server, &self.context.topology);
+        let mut text = format!(
+            "# Server\r\nredis_version:{}\r\nredis_mode:standalone\r\nprocess_id:{}\r\nuptime_in_seconds:{}\r\n\
+             \r\n# Clients\r\nmaxclients:{}\r\n\r\n# Replication\r\nrole:master\r\nconnected_slaves:0\r\n\
+             \r\n# Cluster\r\ncluster_enabled:0\r\n\r\n# Lockstep\r\nlockstep_version:{}\r\nlockstep_shards:{}\r\n",
+            server.redis_version,
+            std::process::id(),
+            server.started.elapsed().as_secs(),
+            self.context.config.clients_max,
+            env!("CARGO_PKG_VERSION"),
+            topology.shards(),
+        );
+        for (i, address) in topology.addresses().iter().enumerate() {
+            let state = if self.context.engine.link(i as u16).is_available() { "up" } else { "down" };
+            text.push_str(&format!("lockstep_shard{i}:address={address},state={state}\r\n"));
+        }
+        build::bulk(out, text);
+    }
+}
+
+fn ping(spec: &CommandSpec, command: &Command<'_>, out: &mut BytesMut) {
+    match (command.argc(), command.arg(1)) {
+        (2, Some(text)) => build::bulk(out, text),
+        (1, _) => build::status(out, "PONG"),
+        _ => build::error(out, refusal::arity(spec)),
+    }
+}
+
+fn select(command: &Command<'_>, out: &mut BytesMut) {
+    match command.arg(1).and_then(|text| std::str::from_utf8(text).ok()).and_then(|text| text.parse::<i32>().ok()) {
+        Some(0) => build::status(out, "OK"),
+        Some(1..16) => build::error(out, fixed::OTHER_DB),
+        Some(_) => build::error(out, fixed::DB_OUT_OF_RANGE),
+        None => build::error(out, fixed::NOT_AN_INTEGER),
+    }
+}
+
+/// No password is set for clients, so that what Redis answers is known: the default user needs
+/// none and takes any, other users do not exist.
+fn auth(command: &Command<'_>, out: &mut BytesMut) {
+    match (command.argc(), command.arg(1)) {
+        (2, _) => build::error(out, fixed::AUTH_UNSET),
+        (3, Some(b"default")) => build::status(out, "OK"),
+        (3, _) => build::error(out, fixed::WRONGPASS),
+        _ => build::error(out, fixed::SYNTAX),
+    }
+}

@@ -1,0 +1,279 @@
+//! A session: what a client is still owed.
+//!
+//! Every command gets the next *slot* of a ring, whoever will answer it: a shard, lockstep
+//! itself, or a transaction. Replies fill slots in any order, and leave in the order of the
+//! slots. A reply to the oldest slot goes straight into the outgoing buffer.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context as Task, Poll, Waker};
+use std::time::Instant;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::net::TcpStream;
+
+use crate::backend::{Failure, ReplySink};
+use crate::resp::build;
+use crate::turn::{Flush, Turn};
+
+/// The outgoing buffer shrinks back to nothing when it is empty and larger than this.
+const OUT_BYTES_KEPT: usize = 16 * 1024;
+/// Set in the number of a slot whose command is an EXEC: its failure is told differently.
+const EXEC: u64 = 1 << 63;
+
+/// The half of a connection that others see: replies come in here.
+pub struct Session {
+    /// Unique in the process; `CLIENT ID`.
+    pub id: u64,
+    turn: Rc<Turn>,
+    io: RefCell<Io>,
+}
+
+struct Io {
+    stream: TcpStream,
+    out: BytesMut,
+    ring: VecDeque<Slot>,
+    /// Number of the slot at the front of the ring.
+    head: u64,
+    task: Option<Waker>,
+    is_dirty: bool,
+    /// The task wants to be woken when the ring has become this short, or the output.
+    wants: Option<Want>,
+    /// The last write stopped half way: the task is woken when the socket takes more.
+    is_blocked: bool,
+    failed: Option<io::ErrorKind>,
+}
+
+enum Slot {
+    Waiting,
+    Ready(Bytes),
+}
+
+/// What a client's task waits for before it handles more commands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Want {
+    /// Every reply has come in.
+    Idle,
+    /// At most so many replies are missing, and at most so many bytes wait to be sent.
+    Room {
+        /// Replies.
+        slots: usize,
+        /// Bytes.
+        bytes: usize,
+    },
+}
+
+impl Session {
+    /// A session over this connection.
+    pub fn new(id: u64, stream: TcpStream, turn: Rc<Turn>) -> Rc<Self> {
+        let io = Io {
+            stream,
+            out: BytesMut::new(),
+            ring: VecDeque::new(),
+            head: 0,
+            task: None,
+            is_dirty: false,
+            wants: None,
+            is_blocked: false,
+            failed: None,
+        };
+        Rc::new(Self { id, turn, io: RefCell::new(io) })
+    }
+
+    /// Takes the next slot; its number is for [`ReplySink`].
+    pub fn open_slot(&self) -> u64 {
+        let mut io = self.io.borrow_mut();
+        io.ring.push_back(Slot::Waiting);
+        io.head + io.ring.len() as u64 - 1
+    }
+
+    /// The same for an EXEC that runs natively on a shard.
+    pub fn open_exec_slot(&self) -> u64 {
+        self.open_slot() | EXEC
+    }
+
+    /// Gives back the slot that was opened last, since nothing was sent after all.
+    pub fn drop_slot(&self) {
+        self.io.borrow_mut().ring.pop_back();
+    }
+
+    /// Answers the next command at once, in its place.
+    pub fn reply(self: &Rc<Self>, write: impl FnOnce(&mut BytesMut)) {
+        let mut io = self.io.borrow_mut();
+        if io.ring.is_empty() {
+            write(&mut io.out);
+            self.mark_dirty(&mut io);
+        } else {
+            let mut reply = BytesMut::new();
+            write(&mut reply);
+            io.ring.push_back(Slot::Ready(reply.freeze()));
+        }
+    }
+
+    /// Fills a slot.
+    pub fn complete(self: &Rc<Self>, number: u64, reply: &[u8]) {
+        let mut io = self.io.borrow_mut();
+        let io = &mut *io;
+        let Some(index) = (number & !EXEC).checked_sub(io.head) else { return };
+        if index > 0 {
+            if let Some(slot) = io.ring.get_mut(index as usize) {
+                *slot = Slot::Ready(Bytes::copy_from_slice(reply));
+            }
+            return;
+        }
+        if io.ring.pop_front().is_none() {
+            return;
+        }
+        io.out.extend_from_slice(reply);
+        io.head += 1;
+        while let Some(Slot::Ready(reply)) = io.ring.front() {
+            io.out.extend_from_slice(reply);
+            io.ring.pop_front();
+            io.head += 1;
+        }
+        self.mark_dirty(io);
+        io.wake_if_wanted();
+    }
+
+    fn mark_dirty(self: &Rc<Self>, io: &mut Io) {
+        if !io.is_dirty {
+            io.is_dirty = true;
+            self.turn.client_is_dirty(Rc::<Self>::clone(self));
+        }
+    }
+
+    /// Whether the wanted state is there; if not, the task will be woken when it is.
+    pub fn is_now(&self, want: Want) -> bool {
+        let mut io = self.io.borrow_mut();
+        let is_now = io.is_now(want);
+        io.wants = (!is_now).then_some(want);
+        is_now
+    }
+
+    /// Whether nothing is owed and everything was sent.
+    pub fn is_finished(&self) -> bool {
+        let io = self.io.borrow();
+        io.ring.is_empty() && io.out.is_empty()
+    }
+
+    /// Wakes the session's task.
+    pub fn wake(&self) {
+        if let Some(task) = self.io.borrow_mut().task.take() {
+            task.wake();
+        }
+    }
+
+    /// To be called first whenever the session's task runs: goes on with a write that stopped.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub fn poll_task(&self, task: &mut Task<'_>) -> io::Result<()> {
+        let mut io = self.io.borrow_mut();
+        if let Some(kind) = io.failed {
+            return Err(kind.into());
+        }
+        if io.task.as_ref().is_none_or(|known| !known.will_wake(task.waker())) {
+            io.task = Some(task.waker().clone());
+        }
+        if io.is_blocked { io.poll_write(task) } else { Ok(()) }
+    }
+
+    /// Reads more of what the client sends; 0 is its end.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub fn poll_read(&self, buffer: &mut BytesMut, task: &mut Task<'_>) -> Poll<io::Result<usize>> {
+        let mut io = self.io.borrow_mut();
+        pin!(io.stream.read_buf(buffer)).poll(task)
+    }
+
+    /// Forgets what is owed, so that late replies find nothing: the client is gone.
+    pub fn abandon(&self) {
+        let mut io = self.io.borrow_mut();
+        io.head += io.ring.len() as u64;
+        io.ring = VecDeque::new();
+        io.out = BytesMut::new();
+        io.task = None;
+        io.failed = Some(io::ErrorKind::NotConnected);
+    }
+}
+
+impl Io {
+    fn is_now(&self, want: Want) -> bool {
+        match want {
+            Want::Idle => self.ring.is_empty(),
+            Want::Room { slots, bytes } => self.ring.len() <= slots && self.out.len() <= bytes,
+        }
+    }
+
+    fn wake_if_wanted(&mut self) {
+        if self.wants.is_some_and(|want| self.is_now(want)) {
+            self.wants = None;
+            if let Some(task) = self.task.take() {
+                task.wake();
+            }
+        }
+    }
+
+    fn poll_write(&mut self, task: &mut Task<'_>) -> io::Result<()> {
+        self.is_blocked = false;
+        while !self.out.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(task, &self.out) {
+                Poll::Ready(Ok(count)) => self.out.advance(count),
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => {
+                    self.is_blocked = true;
+                    break;
+                }
+            }
+        }
+        if self.out.is_empty() && self.out.capacity() > OUT_BYTES_KEPT {
+            self.out = BytesMut::new();
+        }
+        Ok(())
+    }
+}
+
+impl Flush for Session {
+    fn flush(self: Rc<Self>, _now: Instant) {
+        let mut io = self.io.borrow_mut();
+        io.is_dirty = false;
+        if io.failed.is_some() {
+            return;
+        }
+        // No task to wake: it is about to run, and goes on with what is blocked then.
+        let waker = io.task.take();
+        let written = io.poll_write(&mut Task::from_waker(waker.as_ref().unwrap_or(Waker::noop())));
+        let is_over = io.wants.is_some_and(|want| io.is_now(want)) || written.is_err();
+        if let Err(error) = written {
+            io.failed = Some(error.kind());
+        }
+        match waker {
+            Some(task) if is_over => {
+                io.wants = None;
+                task.wake();
+            }
+            task => io.task = task,
+        }
+    }
+}
+
+impl ReplySink for Session {
+    fn deliver(self: Rc<Self>, number: u64, reply: &[u8]) {
+        self.complete(number, reply);
+    }
+
+    fn fail(self: Rc<Self>, number: u64, failure: &Failure) {
+        let mut reply = BytesMut::new();
+        if number & EXEC != 0 {
+            build::error(&mut reply, super::refusal::exec_failed(failure));
+        } else {
+            build::error(&mut reply, failure.to_string());
+        }
+        self.complete(number, &reply);
+    }
+}

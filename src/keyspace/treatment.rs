@@ -1,0 +1,129 @@
+//! What lockstep does with each command. Most are routed by their keys; the few with a meaning
+//! of their own are named here, and whatever is left is refused: a command that nobody thought
+//! about must not end on a shard of chance.
+
+use super::keys::KeyRule;
+use super::table::{CommandSpec, Flag};
+
+/// What lockstep does with a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Treatment {
+    /// Goes to the shard of its keys, unchanged; refused when they are on several.
+    Route,
+    /// Goes to the shard of its keys; split when they are on several.
+    Split(Split),
+    /// Like `Route`; without declared keys its shard cannot be told.
+    Script,
+    /// Waits for data outside MULTI; with BLOCK, or always (the flag).
+    Block {
+        /// Whether it waits even without the word BLOCK among its arguments.
+        always: bool,
+    },
+    /// Has no keys and tells nothing of the data: any shard's answer will do.
+    Anywhere,
+    /// Answered, or acted upon, by lockstep itself.
+    Own(Own),
+    /// Refused, for this reason (the end of a sentence that begins with the command's name).
+    Refused(&'static str),
+}
+
+/// A command over several keys that can be split by shard, and how the replies become one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Split {
+    /// Values in the order of the keys.
+    Mget,
+    /// Key and value pairs; +OK.
+    Mset,
+    /// DEL, UNLINK: the sum of integers, and a write.
+    SumWrite,
+    /// EXISTS, TOUCH: the sum of integers, and a read.
+    SumRead,
+}
+
+impl Split {
+    /// Whether it changes data, so that its pieces must be applied as a transaction.
+    pub fn is_write(self) -> bool {
+        matches!(self, Self::Mset | Self::SumWrite)
+    }
+
+    /// Arguments per key: the key itself, and its value where there is one.
+    pub fn step(self) -> usize {
+        if self == Self::Mset { 2 } else { 1 }
+    }
+}
+
+/// Commands about the connection or the transaction, not about data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "each is the Redis command of its name")]
+pub enum Own {
+    Multi,
+    Exec,
+    Discard,
+    Watch,
+    Unwatch,
+    Ping,
+    Echo,
+    Select,
+    Client,
+    Hello,
+    Auth,
+    Quit,
+    Reset,
+    Info,
+}
+
+const LATER: &str = "is not supported by this version of lockstep";
+const OPERATOR: &str = "acts on a single server: send it to the shard itself";
+const WHOLE: &str = "acts on the whole keyspace, which this version of lockstep does not support";
+
+impl Treatment {
+    /// By the command's name first, by what its server says of it otherwise.
+    pub(super) fn of(spec: &CommandSpec) -> Self {
+        let (container, sub) = spec.name.split_once('|').unwrap_or((&spec.name, ""));
+        if sub == "help" {
+            return Self::Anywhere;
+        }
+        if let Some(known) = by_name(container, sub) {
+            return known;
+        }
+        if spec.is(Flag::PubSub) || spec.is(Flag::NoMulti) {
+            return Self::Refused(LATER);
+        }
+        match spec.keys {
+            KeyRule::None => Self::Refused(if spec.is(Flag::Admin) { OPERATOR } else { LATER }),
+            KeyRule::Untold => Self::Refused("touches keys that lockstep cannot tell from its arguments"),
+            _ if spec.is(Flag::Blocking) => Self::Block { always: true },
+            _ => Self::Route,
+        }
+    }
+}
+
+fn by_name(name: &str, sub: &str) -> Option<Treatment> {
+    use Treatment::{Anywhere, Block, Own as Mine, Refused, Script, Split as Splits};
+    Some(match name {
+        "mget" => Splits(Split::Mget),
+        "mset" => Splits(Split::Mset),
+        "del" | "unlink" => Splits(Split::SumWrite),
+        "exists" | "touch" => Splits(Split::SumRead),
+        "xread" | "xreadgroup" => Block { always: false },
+        "eval" | "eval_ro" | "evalsha" | "evalsha_ro" | "fcall" | "fcall_ro" => Script,
+        "multi" => Mine(Own::Multi),
+        "exec" => Mine(Own::Exec),
+        "discard" => Mine(Own::Discard),
+        "watch" => Mine(Own::Watch),
+        "unwatch" => Mine(Own::Unwatch),
+        "ping" => Mine(Own::Ping),
+        "echo" => Mine(Own::Echo),
+        "select" => Mine(Own::Select),
+        "client" => Mine(Own::Client),
+        "hello" => Mine(Own::Hello),
+        "auth" => Mine(Own::Auth),
+        "quit" => Mine(Own::Quit),
+        "reset" => Mine(Own::Reset),
+        "info" => Mine(Own::Info),
+        "command" | "time" | "lolwut" | "cluster" | "readonly" | "readwrite" => Anywhere,
+        "flushall" | "flushdb" | "swapdb" | "keys" | "scan" | "dbsize" | "randomkey" | "wait" => Refused(WHOLE),
+        "object" | "xgroup" | "xinfo" | "memory" if sub.is_empty() => Anywhere,
+        _ => return None,
+    })
+}

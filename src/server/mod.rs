@@ -1,0 +1,199 @@
+//! Start and stop of the proxy: what is learned from the shards first, the worker threads, the
+//! listener that hands connections to them.
+//!
+//! * [`discover`]: the shards' command table and version;
+//! * [`worker`]: one thread, one runtime, everything a client needs, shared with no other thread.
+
+mod discover;
+mod worker;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+use crate::config::Config;
+use crate::engine::turnstile::Turnstile;
+use crate::frontend::ServerInfo;
+use crate::frontend::refusal::fixed;
+use crate::keyspace::{CommandTable, Topology};
+use crate::metrics::{Metrics, Rejection};
+use crate::readiness::Readiness;
+use crate::shutdown::Shutdown;
+
+/// New connections that wait for a worker at most.
+const HANDOVER_MAX: usize = 1024;
+/// Connections that the kernel keeps for us at most.
+const BACKLOG: u32 = 4096;
+
+/// Why the proxy could not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The listener could not be opened.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address from the settings.
+        address: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A thread or its runtime could not be made.
+    #[error("cannot start a worker: {0}")]
+    Worker(io::Error),
+    /// A shard answered, but cannot be served.
+    #[error("{0}")]
+    Shard(String),
+    /// The process was told to stop before it had started.
+    #[error("stopped before all shards could be reached")]
+    Stopped,
+}
+
+/// What every worker has a share of, or a copy.
+#[derive(Clone)]
+pub(crate) struct Common {
+    pub config: Arc<Config>,
+    pub metrics: Arc<Metrics>,
+    pub topology: Arc<Topology>,
+    pub table: Arc<CommandTable>,
+    pub info: Arc<ServerInfo>,
+    pub turnstile: Arc<Turnstile>,
+    pub shutdown: Shutdown,
+    pub clients: Arc<AtomicUsize>,
+}
+
+/// A client that was accepted.
+pub(crate) struct Accepted {
+    pub stream: std::net::TcpStream,
+    pub id: u64,
+}
+
+/// A proxy that serves.
+pub struct Server {
+    address: SocketAddr,
+    workers: Vec<worker::Handle>,
+}
+
+impl Server {
+    /// Learns what must be known of the shards (waiting for them if need be), starts the
+    /// workers, and listens. Must run inside a tokio runtime.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(config: Arc<Config>, metrics: Arc<Metrics>, readiness: Readiness, shutdown: Shutdown) -> Result<Self, StartError> {
+        readiness.block("server", "learning the shards' commands");
+        let learned = discover::discover(&config, &readiness, &shutdown).await?;
+        let listener = listen(&config).await?;
+        let address = listener.local_addr().map_err(StartError::Worker)?;
+        let addresses = config.shards.iter().map(ToString::to_string).collect();
+        let common = Common {
+            metrics,
+            topology: Arc::new(Topology::new(addresses)),
+            table: Arc::new(learned.table),
+            info: Arc::new(ServerInfo { redis_version: learned.redis_version, started: std::time::Instant::now() }),
+            turnstile: Arc::default(),
+            shutdown,
+            clients: Arc::default(),
+            config,
+        };
+        let workers = (0..common.config.workers_effective())
+            .map(|number| worker::start(number, common.clone()))
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(StartError::Worker)?;
+        let senders = workers.iter().map(|worker| (worker.sender.clone(), Arc::clone(&worker.clients))).collect();
+        tokio::spawn(accept_until_draining(listener, senders, common));
+        readiness.clear("server");
+        tracing::info!(%address, workers = workers.len(), "serving");
+        Ok(Self { address, workers })
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until every worker has stopped, which they do once the process drains.
+    pub async fn stopped(self) {
+        for worker in self.workers {
+            let _ = tokio::task::spawn_blocking(move || worker.thread.join()).await;
+        }
+    }
+}
+
+async fn listen(config: &Config) -> Result<TcpListener, StartError> {
+    let failed = |source| StartError::Listen { address: config.listen.to_string(), source };
+    let target = (config.listen.host().to_owned(), config.listen.port());
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in tokio::net::lookup_host(target).await.map_err(failed)? {
+        match bind(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(failed(last))
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+type Senders = Vec<(mpsc::Sender<Accepted>, Arc<AtomicUsize>)>;
+
+/// Gives each new connection to the worker that has the fewest.
+async fn accept_until_draining(listener: TcpListener, workers: Senders, common: Common) {
+    let next_id = AtomicU64::new(1);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = common.shutdown.draining() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => admit(stream, &workers, &common, &next_id).await,
+            Err(error) => {
+                common.metrics.clients_rejected[Rejection::System].increment(1);
+                tracing::warn!(%error, "cannot accept a connection");
+                // Most likely no file descriptors are left: give some time to get free.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+}
+
+async fn admit(mut stream: TcpStream, workers: &Senders, common: &Common, next_id: &AtomicU64) {
+    if common.clients.load(Ordering::Relaxed) >= common.config.clients_max {
+        common.metrics.clients_rejected[Rejection::ClientsMax].increment(1);
+        // Fits into any socket's empty buffer; whoever does not take it does not get it.
+        let text = format!("-{}\r\n", fixed::MAX_CLIENTS);
+        let _ = tokio::time::timeout(Duration::from_millis(10), stream.write_all(text.as_bytes())).await;
+        return;
+    }
+    let Some((sender, clients)) = workers.iter().min_by_key(|(_, clients)| clients.load(Ordering::Relaxed)) else { return };
+    let Ok(stream) = prepare(stream, common) else {
+        common.metrics.clients_rejected[Rejection::System].increment(1);
+        return;
+    };
+    common.clients.fetch_add(1, Ordering::Relaxed);
+    clients.fetch_add(1, Ordering::Relaxed);
+    common.metrics.clients_accepted.increment(1);
+    let id = next_id.fetch_add(1, Ordering::Relaxed);
+    // Fails only when the worker is gone, that is, when the process ends.
+    let _ = sender.send(Accepted { stream, id }).await;
+}
+
+fn prepare(stream: TcpStream, common: &Common) -> io::Result<std::net::TcpStream> {
+    stream.set_nodelay(true)?;
+    let keepalive = common.config.tcp_keepalive;
+    if !keepalive.is_zero() {
+        let keepalive = socket2::TcpKeepalive::new().with_time(keepalive).with_interval(keepalive / 3 + Duration::from_secs(1));
+        socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    }
+    stream.into_std()
+}

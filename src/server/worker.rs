@@ -1,0 +1,193 @@
+//! A worker: one thread with one current-thread runtime. It has its own links, pools, engine and
+//! sessions, so that nothing on the path of a command is shared with another thread.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc;
+use tokio::task::spawn_local;
+
+use super::discover::dial;
+use super::{Accepted, Common, HANDOVER_MAX};
+use crate::backend::link::LinkOptions;
+use crate::backend::pinned::PoolOptions;
+use crate::backend::{Link, Pool};
+use crate::config::Config;
+use crate::engine::{Engine, Times};
+use crate::frontend::{Context, client};
+use crate::resp::{Limits, Protocol};
+use crate::turn::Turn;
+use crate::txn;
+
+/// How often time limits are checked.
+const TICK: Duration = Duration::from_millis(100);
+
+/// A worker that runs.
+pub(super) struct Handle {
+    pub thread: JoinHandle<()>,
+    pub sender: mpsc::Sender<Accepted>,
+    pub clients: Arc<AtomicUsize>,
+}
+
+/// Starts a worker's thread.
+pub(super) fn start(number: usize, common: Common) -> io::Result<Handle> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    // A runtime of this kind cannot move to another thread; this one only shows that there can
+    // be one, so that failing is noticed here.
+    drop(runtime?);
+    let (sender, receiver) = mpsc::channel(HANDOVER_MAX);
+    let clients = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&clients);
+    let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+        match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime.block_on(run(number, common, receiver, count)),
+            Err(error) => tracing::error!(%error, "a worker has no runtime"),
+        }
+    })?;
+    Ok(Handle { thread, sender, clients })
+}
+
+async fn run(number: usize, common: Common, mut accepted: mpsc::Receiver<Accepted>, clients: Arc<AtomicUsize>) {
+    let context = context(&common);
+    spawn_local(Rc::clone(&context.turn).flush_for_ever());
+    spawn_local(tick(Rc::clone(&context), common.clone()));
+    if number == 0 {
+        spawn_local(Rc::clone(&context.engine).search_for_ever());
+    }
+    loop {
+        tokio::select! {
+            client = accepted.recv() => match client {
+                Some(client) => serve(client, &context, &common, &clients),
+                None => break,
+            },
+            () = common.shutdown.draining() => break,
+        }
+    }
+    drain(&context, &common).await;
+}
+
+fn serve(client: Accepted, context: &Rc<Context>, common: &Common, clients: &Arc<AtomicUsize>) {
+    let (context, all, mine) = (Rc::clone(context), Arc::clone(&common.clients), Arc::clone(clients));
+    let metrics = Arc::clone(&common.metrics);
+    spawn_local(async move {
+        metrics.clients_connected.increment(1.0);
+        match TcpStream::from_std(client.stream) {
+            Ok(stream) => client::serve(context, stream, client.id).await,
+            Err(error) => tracing::warn!(%error, "cannot serve a connection"),
+        }
+        metrics.clients_connected.decrement(1.0);
+        all.fetch_sub(1, Ordering::Relaxed);
+        mine.fetch_sub(1, Ordering::Relaxed);
+    });
+}
+
+/// Clients leave as soon as they are in the middle of nothing; transactions are finished.
+async fn drain(context: &Rc<Context>, common: &Common) {
+    context.is_draining.set(true);
+    context.sessions.borrow().values().for_each(|session| session.wake());
+    let finished = async {
+        while !context.sessions.borrow().is_empty() || context.engine.active() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        () = finished => tracing::info!("worker drained"),
+        () = tokio::time::sleep(common.config.drain_timeout) => left_over(context, "drain-timeout has passed"),
+        () = common.shutdown.hurrying() => left_over(context, "told to hurry"),
+    }
+}
+
+fn left_over(context: &Context, why: &str) {
+    let (clients, transactions) = (context.sessions.borrow().len(), context.engine.active());
+    tracing::warn!(clients, transactions, why, "worker stops; unfinished transactions are left to recovery");
+}
+
+/// Checks time limits, and publishes what is too frequent to publish at each change.
+async fn tick(context: Rc<Context>, common: Common) {
+    loop {
+        tokio::time::sleep(TICK).await;
+        let now = context.turn.tick();
+        for shard in 0..common.topology.shards() as u16 {
+            context.engine.link(shard).check_time(now);
+        }
+    }
+}
+
+fn context(common: &Common) -> Rc<Context> {
+    let config = &common.config;
+    let turn = Rc::new(Turn::default());
+    let limits = Limits { reply_bytes_max: config.reply_bytes_max, ..Limits::default() };
+    let (mut links, mut pools) = (Vec::new(), Vec::new());
+    for (address, metrics) in config.shards.iter().zip(&common.metrics.shards) {
+        let dial = dial(config, address);
+        let link = Link::new(dial.clone(), Protocol::Resp2, link_options(config, limits), Rc::clone(&turn), metrics.clone());
+        spawn_local(Rc::clone(&link).run());
+        links.push(link);
+        pools.push(Pool::new(dial, pool_options(config, limits), metrics.clone()));
+    }
+    let engine = Engine::new(links, pools, times(config), Arc::clone(&common.turnstile), Arc::clone(&common.metrics), boot_id());
+    Rc::new(Context {
+        config: Arc::clone(config),
+        topology: Arc::clone(&common.topology),
+        table: Arc::clone(&common.table),
+        server: Arc::clone(&common.info),
+        engine,
+        turn,
+        metrics: Arc::clone(&common.metrics),
+        is_draining: Cell::new(false),
+        sessions: RefCell::new(HashMap::new()),
+        buffer: RefCell::new(BytesMut::new()),
+    })
+}
+
+fn link_options(config: &Config, limits: Limits) -> LinkOptions {
+    LinkOptions {
+        request_timeout: config.request_timeout,
+        backoff: (config.reconnect_backoff_min, config.reconnect_backoff_max),
+        inflight_max: config.shard_inflight_max,
+        unwritten_bytes_max: config.client_input_bytes_max,
+        limits,
+    }
+}
+
+fn pool_options(config: &Config, limits: Limits) -> PoolOptions {
+    PoolOptions {
+        connections_max: config.pinned_connections_max,
+        wait_max: config.pinned_wait,
+        request_timeout: config.request_timeout,
+        limits,
+    }
+}
+
+/// The times of transactions; see [`txn::Limits`] for what must hold between them.
+fn times(config: &Config) -> Times {
+    let ms = |duration: Duration| duration.as_millis() as u64;
+    let (ttl, retention) = (ms(config.lock_ttl), ms(config.decision_retention));
+    let limits = txn::Limits {
+        ttl_ms: ttl,
+        margin_ms: ttl / 4,
+        window_ms: ttl.min(retention / 4),
+        give_up_ms: (2 * ttl).max(5_000).min(retention / 2),
+        backoff_ms: 5,
+        backoff_max_ms: 250,
+    };
+    Times { lock_wait: config.lock_wait, retention: config.decision_retention, limits, scan_interval: config.recovery_scan_interval }
+}
+
+/// 64 random bits: unique among all workers of all proxies for all practical purposes.
+fn boot_id() -> String {
+    let random = getrandom::u64().unwrap_or_else(|_| {
+        let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        since_epoch.as_nanos() as u64 ^ (u64::from(std::process::id()) << 40)
+    });
+    format!("{random:016x}")
+}

@@ -1,0 +1,267 @@
+//! Queue → branches → one reply.
+//!
+//! A [`Plan`] says which commands run on which participant and how their replies become what
+//! one Redis would have answered: in queue order, split commands merged.
+
+use std::collections::HashSet;
+
+use bytes::{Bytes, BytesMut};
+
+use super::redo::IntentBuilder;
+use super::types::Part;
+use crate::keyspace::{Split, Topology};
+use crate::resp::{self, Command, Protocol, build};
+
+/// What one participant does in a transaction.
+#[derive(Debug)]
+pub struct Branch {
+    /// Where.
+    pub part: Part,
+    /// The commands, raw, one behind the other.
+    pub commands: BytesMut,
+    /// How many there are.
+    pub count: usize,
+    /// The same for the record.
+    pub intent: IntentBuilder,
+    /// All keys they name, each once, in order of appearance.
+    pub keys: Vec<Bytes>,
+    seen: HashSet<Bytes>,
+}
+
+/// Where the reply to one queued command comes from.
+#[derive(Debug)]
+enum Answer {
+    /// It is known already.
+    Ready(Bytes),
+    /// The reply to command `index` of branch `branch`.
+    Whole { branch: usize, index: usize },
+    /// Merged from pieces.
+    Merged { split: Split, keys: usize, pieces: Vec<Piece> },
+}
+
+/// A piece of a split command: the reply it gives, and which of the command's keys it has.
+#[derive(Debug)]
+struct Piece {
+    branch: usize,
+    index: usize,
+    positions: Vec<usize>,
+}
+
+/// See the module. Built with the three `add` methods, in queue order.
+#[derive(Debug, Default)]
+pub struct Plan {
+    branches: Vec<Branch>,
+    answers: Vec<Answer>,
+}
+
+impl Plan {
+    /// The branches; one per participant, in order of appearance.
+    pub fn branches(&self) -> &[Branch] {
+        &self.branches
+    }
+
+    /// Takes the branches out; the plan still tells the reply.
+    pub fn take_branches(&mut self) -> Vec<Branch> {
+        std::mem::take(&mut self.branches)
+    }
+
+    /// A command whose reply is known.
+    pub fn add_ready(&mut self, reply: Bytes) {
+        self.answers.push(Answer::Ready(reply));
+    }
+
+    /// A command that runs on one participant; `keys` are the numbers of its arguments that
+    /// are keys.
+    pub fn add_whole(&mut self, part: Part, command: &Command<'_>, keys: &[usize]) {
+        let branch = self.branch(part);
+        let this = &mut self.branches[branch];
+        command.encode(&mut this.commands);
+        this.intent.command(command.args());
+        let index = this.added(keys.iter().filter_map(|&key| command.arg(key)));
+        self.answers.push(Answer::Whole { branch, index });
+    }
+
+    /// A command that runs on any participant: on the first there is, `fallback` if there is
+    /// none yet.
+    pub fn add_anywhere(&mut self, fallback: Part, command: &Command<'_>) {
+        let part = self.branches.first().map_or(fallback, |branch| branch.part);
+        self.add_whole(part, command, &[]);
+    }
+
+    /// A command that is split by the shards of its keys.
+    pub fn add_split(&mut self, split: Split, db: u16, topology: &Topology, command: &Command<'_>) {
+        let pieces = pieces(split, topology, command);
+        let keys = pieces.iter().map(|(_, positions)| positions.len()).sum();
+        let mut answer = Vec::with_capacity(pieces.len());
+        for (shard, positions) in pieces {
+            let branch = self.branch(Part { shard, db });
+            let this = &mut self.branches[branch];
+            encode_piece(&mut this.commands, split, command, &positions);
+            this.intent.command(piece_args(split, command, &positions).collect::<Vec<_>>().into_iter());
+            let index = this.added(positions.iter().filter_map(|&at| command.arg(1 + at * split.step())));
+            answer.push(Piece { branch, index, positions });
+        }
+        self.answers.push(Answer::Merged { split, keys, pieces: answer });
+    }
+
+    fn branch(&mut self, part: Part) -> usize {
+        if let Some(found) = self.branches.iter().position(|branch| branch.part == part) {
+            return found;
+        }
+        self.branches.push(Branch {
+            part,
+            commands: BytesMut::new(),
+            count: 0,
+            intent: IntentBuilder::new(),
+            keys: Vec::new(),
+            seen: HashSet::new(),
+        });
+        self.branches.len() - 1
+    }
+
+    /// The reply to EXEC, from the replies of each branch (the elements of its own EXEC).
+    pub fn exec_reply(&self, replies: &[Vec<Bytes>]) -> BytesMut {
+        let mut out = BytesMut::new();
+        build::array_header(&mut out, self.answers.len());
+        for answer in &self.answers {
+            answer.write(replies, &mut out);
+        }
+        out
+    }
+
+    /// The reply to a single command that was made a transaction.
+    pub fn bare_reply(&self, replies: &[Vec<Bytes>]) -> BytesMut {
+        let mut out = BytesMut::new();
+        for answer in &self.answers {
+            answer.write(replies, &mut out);
+        }
+        out
+    }
+}
+
+impl Branch {
+    /// Counts a command that was appended, and its keys. Returns the command's number.
+    fn added<'a>(&mut self, keys: impl Iterator<Item = &'a [u8]>) -> usize {
+        for key in keys {
+            if !self.seen.contains(key) {
+                let key = Bytes::copy_from_slice(key);
+                self.seen.insert(key.clone());
+                self.keys.push(key);
+            }
+        }
+        self.count += 1;
+        self.count - 1
+    }
+}
+
+impl Answer {
+    fn write(&self, replies: &[Vec<Bytes>], out: &mut BytesMut) {
+        let reply = |branch: usize, index: usize| replies.get(branch).and_then(|of| of.get(index)).map(|b| &b[..]);
+        match self {
+            Self::Ready(bytes) => out.extend_from_slice(bytes),
+            Self::Whole { branch, index } => out.extend_from_slice(reply(*branch, *index).unwrap_or(LOST)),
+            Self::Merged { split, keys, pieces } => {
+                let pieces = pieces.iter().map(|p| (reply(p.branch, p.index).unwrap_or(LOST), &p.positions[..]));
+                merge(*split, *keys, pieces, out);
+            }
+        }
+    }
+}
+
+/// Cannot be seen by a client: a driver that lost replies answers the whole EXEC with an error.
+const LOST: &[u8] = b"-ERR reply lost\r\n";
+
+/// Which shard gets which of the command's keys (numbers of keys, not of arguments), in order
+/// of first appearance.
+pub fn pieces(split: Split, topology: &Topology, command: &Command<'_>) -> Vec<(u16, Vec<usize>)> {
+    let mut pieces: Vec<(u16, Vec<usize>)> = Vec::new();
+    for (at, key) in command.args().skip(1).step_by(split.step()).enumerate() {
+        let shard = topology.shard_of(key);
+        match pieces.iter_mut().find(|(of, _)| *of == shard) {
+            Some((_, positions)) => positions.push(at),
+            None => pieces.push((shard, vec![at])),
+        }
+    }
+    pieces
+}
+
+/// Appends the part of a split command that has these of its keys.
+pub fn encode_piece(out: &mut BytesMut, split: Split, command: &Command<'_>, positions: &[usize]) {
+    build::array_header(out, 1 + positions.len() * split.step());
+    for arg in piece_args(split, command, positions) {
+        build::bulk(out, arg);
+    }
+}
+
+fn piece_args<'a>(split: Split, command: &Command<'a>, positions: &[usize]) -> impl Iterator<Item = &'a [u8]> {
+    let step = split.step();
+    let keys = positions.iter().flat_map(move |at| (0..step).map(move |offset| 1 + at * step + offset));
+    std::iter::once(command.name()).chain(keys.map(|at| command.arg(at).unwrap_or_default()))
+}
+
+/// The reply to a split command over so many keys, from the replies to its pieces. The first
+/// error among them is the reply as a whole.
+pub fn merge<'a>(split: Split, keys: usize, pieces: impl Iterator<Item = (&'a [u8], &'a [usize])> + Clone, out: &mut BytesMut) {
+    if let Some((error, _)) = pieces.clone().find(|(reply, _)| resp::is_error(reply)) {
+        out.extend_from_slice(error);
+        return;
+    }
+    match split {
+        Split::Mset => build::status(out, "OK"),
+        Split::SumRead | Split::SumWrite => {
+            build::int(out, pieces.filter_map(|(reply, _)| resp::as_int(reply)).sum());
+        }
+        Split::Mget => merge_values(keys, pieces, out),
+    }
+}
+
+fn merge_values<'a>(keys: usize, pieces: impl Iterator<Item = (&'a [u8], &'a [usize])>, out: &mut BytesMut) {
+    let mut values: Vec<Option<&[u8]>> = vec![None; keys];
+    for (reply, positions) in pieces {
+        for (value, &at) in resp::elements(reply).zip(positions) {
+            if let Some(place) = values.get_mut(at) {
+                *place = Some(value);
+            }
+        }
+    }
+    build::array_header(out, keys);
+    for value in values {
+        match value {
+            Some(value) => out.extend_from_slice(value),
+            None => build::null_bulk(out, Protocol::Resp2),
+        }
+    }
+}
+
+/// Why a command cannot be planned for a single shard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Misplaced {
+    /// Its keys live on several shards.
+    CrossSlot,
+    /// It touches keys that cannot be told from its arguments.
+    Hidden,
+    /// A script that declares no keys.
+    Undeclared,
+    /// One of its keys begins with our prefix.
+    Reserved,
+}
+
+/// The shard of all these keys (numbers of arguments); None when there are none.
+///
+/// # Errors
+/// See [`Misplaced`].
+pub fn shard_of_keys(topology: &Topology, command: &Command<'_>, keys: &[usize]) -> Result<Option<u16>, Misplaced> {
+    let mut shard = None;
+    for &at in keys {
+        let key = command.arg(at).unwrap_or_default();
+        if super::names::is_reserved(key) {
+            return Err(Misplaced::Reserved);
+        }
+        let this = topology.shard_of(key);
+        if shard.is_some_and(|that| that != this) {
+            return Err(Misplaced::CrossSlot);
+        }
+        shard = Some(this);
+    }
+    Ok(shard)
+}

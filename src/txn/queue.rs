@@ -1,0 +1,85 @@
+//! The queue of a client's MULTI.
+
+use bytes::BytesMut;
+
+use crate::resp::Command;
+
+/// Where a queued command will run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// On this shard, whole.
+    Shard(u16),
+    /// On any shard, whole.
+    Anywhere,
+    /// On several shards, in pieces.
+    Split,
+    /// In lockstep itself.
+    Own,
+}
+
+/// The commands that a client has queued, in canonical form, and where each will run.
+///
+/// Nothing else is kept: a queue that turns out to be distributed is scanned again, one that
+/// lives on a single shard (the common case) is forwarded as it stands.
+#[derive(Debug, Default)]
+pub struct Queue {
+    raw: BytesMut,
+    items: Vec<(usize, Target)>,
+    is_broken: bool,
+}
+
+impl Queue {
+    /// Appends a command that was checked.
+    pub fn push(&mut self, command: &Command<'_>, target: Target) {
+        command.encode(&mut self.raw);
+        self.items.push((self.raw.len(), target));
+    }
+
+    /// A command was refused: EXEC will answer EXECABORT.
+    pub fn mark_broken(&mut self) {
+        self.is_broken = true;
+    }
+
+    /// Whether EXEC must answer EXECABORT.
+    pub fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
+    /// Number of queued commands.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether nothing is queued.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// All commands, as they stand on the wire.
+    pub fn raw(&self) -> &[u8] {
+        &self.raw
+    }
+
+    /// Each command's bytes and target, in order.
+    pub fn items(&self) -> impl Iterator<Item = (&[u8], Target)> {
+        let starts = std::iter::once(0).chain(self.items.iter().map(|(end, _)| *end));
+        starts.zip(&self.items).map(|(start, (end, target))| (self.raw.get(start..*end).unwrap_or_default(), *target))
+    }
+
+    /// The shard on which the whole queue can run natively; `fallback` when any will do.
+    /// None when it must be planned: several shards, pieces, or answers of our own.
+    pub fn single_shard(&self, fallback: u16) -> Option<u16> {
+        let mut shard = None;
+        for (_, target) in &self.items {
+            match (target, shard) {
+                (Target::Split | Target::Own, _) => return None,
+                (Target::Anywhere, _) => {}
+                (Target::Shard(this), None) => shard = Some(*this),
+                (Target::Shard(this), Some(that)) if *this == that => {}
+                (Target::Shard(_), Some(_)) => return None,
+            }
+        }
+        Some(shard.unwrap_or(fallback))
+    }
+}
+
