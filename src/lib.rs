@@ -13,11 +13,17 @@
 //! `resp <- backend <- engine`; `config`, `metrics` and `shutdown` are leaves. `resp`,
 //! `keyspace` and `txn` are pure: no clock, no randomness, no tokio.
 
+pub mod admin;
 pub mod build;
+pub mod cli;
 pub mod config;
+pub mod dev;
 pub mod keyspace;
+pub mod logging;
 pub mod metrics;
 pub mod readiness;
 pub mod resp;
+pub mod run;
+pub mod server;
 pub mod shutdown;
 pub mod txn;
