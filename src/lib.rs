@@ -14,14 +14,19 @@
 //! `keyspace` and `txn` are pure: no clock, no randomness, no tokio.
 
 pub mod backend;
+pub mod admin;
 pub mod build;
+pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod frontend;
+pub mod dev;
 pub mod keyspace;
+pub mod logging;
 pub mod metrics;
 pub mod readiness;
 pub mod resp;
+pub mod run;
 pub mod server;
 pub mod shutdown;
 pub mod turn;

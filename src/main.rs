@@ -1,2 +1,110 @@
 //! The `lockstep` program.
-fn main() {}
+
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use lockstep::cli::{self, Invocation};
+use lockstep::config::{self, Config, Loaded, Sources};
+use lockstep::run::Running;
+use lockstep::{build, dev, logging, shutdown};
+
+/// Anything that ends the program with status 1, said on standard error.
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    // Variables that are not UTF-8 cannot be ours.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let matches = cli::command().get_matches();
+    let done = match cli::invocation(&matches, environment.collect()) {
+        Invocation::Serve(sources) => serve(&sources),
+        Invocation::Dev(sources, options) => try_out(&sources, options),
+        Invocation::Check(path) => Ok(check(&path)),
+    };
+    done.unwrap_or_else(|failure| {
+        for line in failure.to_string().lines() {
+            let _ = writeln!(io::stderr(), "lockstep: {line}");
+        }
+        ExitCode::FAILURE
+    })
+}
+
+fn serve(sources: &Sources) -> Result<ExitCode, Failure> {
+    let loaded = config::load(sources)?;
+    if loaded.config.shards.is_empty() {
+        return Err(NO_SHARDS.into());
+    }
+    start_logging(&loaded)?;
+    block_on(serve_until_told(loaded.config))?
+}
+
+const NO_SHARDS: &str = "no shards given: add --shard HOST:PORT[,HOST:PORT…], set LOCKSTEP_SHARD, \
+                         or write shard = [\"HOST:PORT\"] into the file given by --config; \
+                         `lockstep dev` starts three of its own";
+
+async fn serve_until_told(config: Config) -> Result<ExitCode, Failure> {
+    let (trigger, stop) = shutdown::channel();
+    let signals = tokio::spawn(shutdown::on_signals(trigger.clone()));
+    let shards = config.shards.len();
+    let running = Running::start(config, stop).await?;
+    tracing::info!(
+        version = build::VERSION,
+        commit = build::COMMIT,
+        listen = %running.address(),
+        metrics = running.metrics_address.map(tracing::field::display),
+        shards,
+        "started"
+    );
+    running.finished(|| trigger.hurry()).await?;
+    signals.abort();
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn try_out(sources: &Sources, options: dev::Options) -> Result<ExitCode, Failure> {
+    let mut loaded = config::load(sources)?;
+    dev::adjust(&mut loaded)?;
+    start_logging(&loaded)?;
+    Ok(block_on(dev::run(loaded.config, options))??)
+}
+
+fn check(path: &Path) -> ExitCode {
+    let (text, status) = match config::check_file(path) {
+        Ok(loaded) => (summary(path, &loaded), ExitCode::SUCCESS),
+        Err(problems) => {
+            let count = problems.0.len();
+            let noun = if count == 1 { "mistake" } else { "mistakes" };
+            let text = format!("{problems}\n{}: {count} {noun}", path.display());
+            (text, ExitCode::FAILURE)
+        }
+    };
+    // Who stopped reading knows enough.
+    let _ = writeln!(io::stdout(), "{text}");
+    status
+}
+
+fn summary(path: &Path, loaded: &Loaded) -> String {
+    let mut text = format!("{}: no mistakes", path.display());
+    for (name, value) in loaded.given() {
+        text.push_str(&format!("\n  {name} = {value}"));
+    }
+    if loaded.config.shards.is_empty() {
+        text.push_str("\n  (no shards in it: they must come from --shard or LOCKSTEP_SHARD)");
+    }
+    text
+}
+
+fn start_logging(loaded: &Loaded) -> Result<(), Failure> {
+    logging::init(loaded.config.log_level, loaded.config.log_format)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(())
+}
+
+/// Runs on this thread; the workers have threads and runtimes of their own.
+fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    Ok(builder.enable_all().build()?.block_on(future))
+}

@@ -1,7 +1,6 @@
 //! What a setting is: its name, its kind with unit, range and default, and where its value goes.
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -158,8 +157,8 @@ impl Kind {
         match self {
             Self::Millis { default, .. }
             | Self::Seconds { default, .. }
-            | Self::Count { default, .. }
-            | Self::Bytes { default, .. } => default.to_string(),
+            | Self::Count { default, .. } => default.to_string(),
+            Self::Bytes { default, .. } => human(*default),
             Self::Choice { default, .. } => (*default).to_owned(),
             Self::Listen { default, .. } => Address::new(default.0, default.1).to_string(),
             _ => String::new(),
@@ -168,16 +167,18 @@ impl Kind {
 
     /// Unit or alternatives, and the range, for people: `milliseconds, 100 to 600000`.
     pub fn domain(&self) -> String {
-        let span = |unit: &str, r: &RangeInclusive<u64>| {
-            let mut text = unit.to_owned();
-            let _ = write!(text, ", {} to {}", r.start(), r.end());
-            text
-        };
+        let span = |unit, r: &RangeInclusive<u64>| format!("{unit}, {} to {}", r.start(), r.end());
         match self {
             Self::Millis { range, .. } => span("milliseconds", range),
             Self::Seconds { range, .. } => span("seconds", range),
             Self::Count { range, .. } => format!("{} to {}", range.start(), range.end()),
-            Self::Bytes { range, .. } => span("bytes", range),
+            Self::Bytes { range, .. } => {
+                format!(
+                    "bytes, {} to {}",
+                    human(*range.start()),
+                    human(*range.end())
+                )
+            }
             Self::Choice { of, .. } => of.join(", "),
             Self::Listen { optional: true, .. } => "address, or empty for none".into(),
             Self::Listen { .. } => "address".into(),
@@ -271,11 +272,23 @@ fn bytes(text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
     let value = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
     value.filter(|n| range.contains(n)).ok_or_else(|| {
         format!(
-            "must be a number of bytes from {} to {} (kb, mb, gb may follow), got {text:?}",
-            range.start(),
-            range.end()
+            "must be a number of bytes from {} to {}, got {text:?}",
+            human(*range.start()),
+            human(*range.end())
         )
     })
+}
+
+/// A number of bytes in the largest unit that divides it: `64mb`.
+fn human(bytes: u64) -> String {
+    let units = [("gb", 1 << 30), ("mb", 1 << 20), ("kb", 1 << 10)];
+    match units
+        .iter()
+        .find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit))
+    {
+        Some((suffix, unit)) => format!("{}{suffix}", bytes / unit),
+        None => bytes.to_string(),
+    }
 }
 
 fn choice(text: &str, of: &[&str], set: impl FnOnce(&str) -> bool) -> Result<(), String> {

@@ -165,8 +165,7 @@ listen = 'x:1'
         "FILE:13: log-level: must be one of off, error, warn, info, debug, trace, got \"loud\"",
         "FILE:14: listen: an IPv6 address stands in brackets: [::1]:6379, got \"a:1:2\"",
         "FILE:16: args-max: must be an integer (16 to 16777216), not a float",
-        "FILE:17: bulk-bytes-max: must be a number of bytes from 1024 to 17179869184 \
-         (kb, mb, gb may follow), got \"1tb\"",
+        "FILE:17: bulk-bytes-max: must be a number of bytes from 1kb to 16gb, got \"1tb\"",
         "FILE:18: server: unknown setting; `lockstep --help` lists all",
     ];
     assert_eq!(problems(&sources(file, &[], &[])), expected);

@@ -118,7 +118,7 @@ impl Server {
     }
 
     /// Waits until every worker has stopped, which they do once the process drains.
-    pub async fn stopped(self) {
+    pub async fn finished(self) {
         for worker in self.workers {
             let _ = tokio::task::spawn_blocking(move || worker.thread.join()).await;
         }

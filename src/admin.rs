@@ -1,0 +1,184 @@
+//! The HTTP endpoint for machines that watch: `/metrics`, `/healthz`, `/readyz`.
+//!
+//! Bounded on purpose: a few connections at once, one request on each, a few seconds to make
+//! it. Whoever connects and says nothing takes one place for that long, and nothing else.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::serve::Listener;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
+
+use crate::build;
+use crate::metrics::Metrics;
+use crate::readiness::Readiness;
+
+/// Connections at once; more wait in the listener's backlog.
+const CONNECTIONS_MAX: usize = 64;
+/// Longest life of a connection.
+const CONNECTION_TIME: Duration = Duration::from_secs(10);
+/// Pause after a failed accept, so that a lack of file descriptors does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+#[derive(Clone)]
+struct Shown {
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+}
+
+/// Serves until dropped.
+///
+/// # Errors
+///
+/// None in practice: failed connections are dropped.
+pub async fn serve(
+    listener: TcpListener,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+) -> io::Result<()> {
+    let router = Router::new()
+        .route("/", get(index))
+        .route("/metrics", get(metrics_text))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .with_state(Shown { metrics, readiness });
+    let listener = Bounded {
+        listener,
+        places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+    };
+    axum::serve(listener, router).await
+}
+
+async fn index() -> Response {
+    let text = format!("lockstep {}: /metrics /healthz /readyz\n", build::summary());
+    answer(StatusCode::OK, TEXT, text)
+}
+
+async fn metrics_text(State(shown): State<Shown>) -> Response {
+    answer(StatusCode::OK, PROMETHEUS, shown.metrics.render())
+}
+
+async fn healthz() -> Response {
+    answer(StatusCode::OK, TEXT, "alive\n".to_owned())
+}
+
+async fn readyz(State(shown): State<Shown>) -> Response {
+    let reasons = shown.readiness.reasons();
+    if reasons.is_empty() {
+        return answer(StatusCode::OK, TEXT, "ready\n".to_owned());
+    }
+    let text = format!("not ready\n{}\n", reasons.join("\n"));
+    answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: String) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::CONNECTION, "close"),
+    ];
+    (status, headers, body).into_response()
+}
+
+/// A listener with a limited number of places.
+struct Bounded {
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+}
+
+impl Listener for Bounded {
+    type Io = Brief;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Brief, SocketAddr) {
+        loop {
+            // Before the accept, so that what waits does so in the backlog.
+            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
+                // Nobody closes the semaphore.
+                std::future::pending::<()>().await;
+                continue;
+            };
+            match self.listener.accept().await {
+                Ok((stream, peer)) => return (Brief::new(stream, place), peer),
+                Err(error) => {
+                    tracing::debug!(%error, "metrics endpoint: accept failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// A connection that fails once its time is over, and gives its place back when dropped.
+struct Brief {
+    stream: TcpStream,
+    end: Pin<Box<Sleep>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Brief {
+    fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
+        Self {
+            stream,
+            end: Box::pin(tokio::time::sleep(CONNECTION_TIME)),
+            _place: place,
+        }
+    }
+
+    fn poll_within<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        poll: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        match self.end.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => poll(Pin::new(&mut self.stream), context),
+        }
+    }
+}
+
+impl AsyncRead for Brief {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.poll_within(context, |stream, context| stream.poll_read(context, buffer))
+    }
+}
+
+impl AsyncWrite for Brief {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_within(context, |stream, context| stream.poll_write(context, bytes))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_within(context, |stream, context| stream.poll_flush(context))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_within(context, |stream, context| stream.poll_shutdown(context))
+    }
+}

@@ -1,0 +1,148 @@
+//! A whole lockstep inside this process: the proxy, the metrics endpoint, and the way from the
+//! signal to the exit.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::admin;
+use crate::config::{Address, Config};
+use crate::metrics::{Metrics, UPKEEP_INTERVAL};
+use crate::readiness::Readiness;
+use crate::server::Server;
+use crate::shutdown::Shutdown;
+
+/// What is left of the time to drain when those who did not finish are told to hurry: this much
+/// at most, and a quarter of a short time.
+const HURRY_BEFORE_END: Duration = Duration::from_secs(1);
+
+/// Why lockstep did not start or did not stop as it should.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} (setting {setting}): {error}")]
+    Listen {
+        /// The address.
+        address: Address,
+        /// The setting that holds it.
+        setting: &'static str,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The metrics could not be made.
+    #[error("cannot set up the metrics: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// The proxy itself did not start.
+    #[error(transparent)]
+    Server(#[from] crate::server::StartError),
+    /// The time to drain was over before everything had finished.
+    #[error("not everything had finished after drain-timeout-ms")]
+    NotDrained,
+}
+
+/// A running lockstep.
+pub struct Running {
+    server: Server,
+    /// Where the metrics endpoint listens, if it does.
+    pub metrics_address: Option<SocketAddr>,
+    readiness: Readiness,
+    shutdown: Shutdown,
+    drain_timeout: Duration,
+    // Ends them when dropped.
+    _tasks: JoinSet<()>,
+}
+
+impl Running {
+    /// Starts everything; it stops when `shutdown` drains.
+    ///
+    /// # Errors
+    ///
+    /// When an address cannot be listened on.
+    pub async fn start(config: Config, shutdown: Shutdown) -> Result<Self, Failure> {
+        let config = Arc::new(config);
+        let metrics = Arc::new(Metrics::new(&config.shards)?);
+        let readiness = Readiness::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(upkeep(Arc::clone(&metrics), readiness.clone()));
+        let metrics_address = match &config.metrics_listen {
+            Some(address) => {
+                let listener = listen(address).await;
+                let (listener, bound) = listener.map_err(cannot(address, "metrics-listen"))?;
+                let serving = admin::serve(listener, Arc::clone(&metrics), readiness.clone());
+                tasks.spawn(async { drop(serving.await) });
+                Some(bound)
+            }
+            None => None,
+        };
+        let server = Server::start(
+            Arc::clone(&config),
+            metrics,
+            readiness.clone(),
+            shutdown.clone(),
+        );
+        Ok(Self {
+            server: server.await?,
+            metrics_address,
+            readiness,
+            shutdown,
+            drain_timeout: config.drain_timeout,
+            _tasks: tasks,
+        })
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Waits until everything has stopped. From the start of draining on the process is not
+    /// ready; `hurry` is called when the time to drain is nearly over.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::NotDrained`] when the time was over first.
+    pub async fn finished(self, hurry: impl FnOnce()) -> Result<(), Failure> {
+        let last_call = HURRY_BEFORE_END.min(self.drain_timeout / 4);
+        let patience = async {
+            self.shutdown.draining().await;
+            self.readiness.block("server", "draining");
+            tokio::time::sleep(self.drain_timeout - last_call).await;
+            hurry();
+            tokio::time::sleep(last_call).await;
+        };
+        tokio::select! {
+            () = self.server.finished() => Ok(()),
+            () = patience => Err(Failure::NotDrained),
+        }
+    }
+}
+
+/// Listens, and says where: the port may have been left to the system.
+async fn listen(address: &Address) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind((address.host(), address.port())).await?;
+    let bound = listener.local_addr()?;
+    Ok((listener, bound))
+}
+
+fn cannot(address: &Address, setting: &'static str) -> impl FnOnce(io::Error) -> Failure {
+    let address = address.clone();
+    move |error| Failure::Listen {
+        address,
+        setting,
+        error,
+    }
+}
+
+async fn upkeep(metrics: Arc<Metrics>, readiness: Readiness) {
+    let mut tick = tokio::time::interval(UPKEEP_INTERVAL);
+    loop {
+        tick.tick().await;
+        metrics.ready.set(f64::from(u8::from(readiness.is_ready())));
+        metrics.upkeep();
+    }
+}
