@@ -13,14 +13,14 @@
 //! `resp <- backend <- engine`; `config`, `metrics` and `shutdown` are leaves. `resp`,
 //! `keyspace` and `txn` are pure: no clock, no randomness, no tokio.
 
-pub mod backend;
 pub mod admin;
+pub mod backend;
 pub mod build;
 pub mod cli;
 pub mod config;
+pub mod dev;
 pub mod engine;
 pub mod frontend;
-pub mod dev;
 pub mod keyspace;
 pub mod logging;
 pub mod metrics;

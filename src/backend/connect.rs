@@ -33,7 +33,9 @@ impl Dial {
     /// A text that names the shard and says what failed, its own words included.
     pub async fn connect(&self, protocol: Protocol) -> Result<TcpStream, Cause> {
         let attempt = async {
-            let stream = TcpStream::connect(&self.address).await.map_err(|e| e.to_string())?;
+            let stream = TcpStream::connect(&self.address)
+                .await
+                .map_err(|e| e.to_string())?;
             stream.set_nodelay(true).map_err(|e| e.to_string())?;
             keep_alive(&stream).map_err(|e| e.to_string())?;
             self.greet(stream, protocol).await
@@ -41,15 +43,28 @@ impl Dial {
         let failed = match timeout(self.connect_timeout, attempt).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(text)) => text,
-            Err(_) => format!("no connection within {} ms", self.connect_timeout.as_millis()),
+            Err(_) => format!(
+                "no connection within {} ms",
+                self.connect_timeout.as_millis()
+            ),
         };
-        Err(Cause::new(format!("shard {} is not available: {failed}", self.address)))
+        Err(Cause::new(format!(
+            "shard {} is not available: {failed}",
+            self.address
+        )))
     }
 
     async fn greet(&self, mut stream: TcpStream, protocol: Protocol) -> Result<TcpStream, String> {
         let (greeting, replies) = self.greeting(protocol);
-        stream.write_all(&greeting).await.map_err(|e| e.to_string())?;
-        let (mut buffer, mut scanner, mut start) = (BytesMut::with_capacity(1024), ReplyScanner::new(Limits::default()), 0);
+        stream
+            .write_all(&greeting)
+            .await
+            .map_err(|e| e.to_string())?;
+        let (mut buffer, mut scanner, mut start) = (
+            BytesMut::with_capacity(1024),
+            ReplyScanner::new(Limits::default()),
+            0,
+        );
         let mut left = replies;
         while left > 0 {
             if let Some(len) = scanner.scan(&buffer[start..]).map_err(|e| e.to_string())? {
@@ -61,7 +76,12 @@ impl Dial {
                 left -= 1;
                 continue;
             }
-            if stream.read_buf(&mut buffer).await.map_err(|e| e.to_string())? == 0 {
+            if stream
+                .read_buf(&mut buffer)
+                .await
+                .map_err(|e| e.to_string())?
+                == 0
+            {
                 return Err("it closed the connection".into());
             }
         }
@@ -96,6 +116,8 @@ impl Dial {
 
 /// So that a connection whose peer vanished is noticed even when nothing is sent on it.
 fn keep_alive(stream: &TcpStream) -> std::io::Result<()> {
-    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10));
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(10));
     socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }

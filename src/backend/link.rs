@@ -97,7 +97,13 @@ struct Batch {
 
 impl Link {
     /// A link that is not connected yet; [`Link::run`] is its task.
-    pub fn new(dial: Dial, protocol: Protocol, options: LinkOptions, turn: Rc<Turn>, metrics: ShardMetrics) -> Rc<Self> {
+    pub fn new(
+        dial: Dial,
+        protocol: Protocol,
+        options: LinkOptions,
+        turn: Rc<Turn>,
+        metrics: ShardMetrics,
+    ) -> Rc<Self> {
         let inner = Inner {
             phase: Phase::Connecting,
             out: BytesMut::with_capacity(BUFFER_BYTES_MIN),
@@ -111,7 +117,14 @@ impl Link {
             is_dirty: false,
             broken: None,
         };
-        Rc::new(Self { dial, protocol, options, turn, metrics, inner: RefCell::new(inner) })
+        Rc::new(Self {
+            dial,
+            protocol,
+            options,
+            turn,
+            metrics,
+            inner: RefCell::new(inner),
+        })
     }
 
     /// The shard's address.
@@ -131,21 +144,34 @@ impl Link {
     /// # Errors
     /// [`Failure::NeverSent`] when the shard is down or too much is waiting for it already;
     /// the sink is not called then.
-    pub fn send(self: &Rc<Self>, request: &[&[u8]], swallow: u32, sink: Rc<dyn ReplySink>, number: u64) -> Result<(), Failure> {
+    pub fn send(
+        self: &Rc<Self>,
+        request: &[&[u8]],
+        swallow: u32,
+        sink: Rc<dyn ReplySink>,
+        number: u64,
+    ) -> Result<(), Failure> {
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
         if let Phase::Down(cause) = &inner.phase {
             return Err(Failure::NeverSent(cause.clone()));
         }
-        if inner.pending.len() >= self.options.inflight_max || inner.out.len() >= self.options.unwritten_bytes_max {
-                        return Err(self.overloaded(inner));
+        if inner.pending.len() >= self.options.inflight_max
+            || inner.out.len() >= self.options.unwritten_bytes_max
+        {
+            return Err(self.overloaded(inner));
         }
         for piece in request {
             inner.out.extend_from_slice(piece);
             inner.appended += piece.len() as u64;
         }
         inner.sent += 1;
-        inner.pending.push_back(Pending { sink, number, end: inner.appended, swallow });
+        inner.pending.push_back(Pending {
+            sink,
+            number,
+            end: inner.appended,
+            swallow,
+        });
         if !inner.is_dirty {
             inner.is_dirty = true;
             self.turn.shard_is_dirty(Rc::<Self>::clone(self));
@@ -194,7 +220,10 @@ impl Link {
         let cause = poll_fn(|cx| self.poll_io(&mut reader, cx)).await;
         self.metrics.up.set(0.0);
         self.metrics.disconnects.increment(1);
-        Cause::new(format!("connection to shard {} lost: {cause}", self.dial.address))
+        Cause::new(format!(
+            "connection to shard {} lost: {cause}",
+            self.dial.address
+        ))
     }
 
     fn poll_io(&self, reader: &mut Reader, cx: &mut Context<'_>) -> Poll<Cause> {
@@ -224,15 +253,22 @@ impl Link {
 
     fn poll_read(&self, reader: &mut Reader, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
         let mut inner = self.inner.borrow_mut();
-        let Phase::Up(stream) = &mut inner.phase else { return Poll::Pending };
+        let Phase::Up(stream) = &mut inner.phase else {
+            return Poll::Pending;
+        };
         reader.make_room();
         pin!(stream.read_buf(&mut reader.buffer)).poll(cx)
     }
 
     /// Hands out every complete reply in the buffer.
     fn deliver_all(&self, reader: &mut Reader) -> Result<(), Cause> {
-        while let Some(reply) = reader.next().map_err(|e| Cause::new(format!("it sent what is no reply: {e}")))? {
-            let Some((sink, number)) = self.next_receiver(reply)? else { continue };
+        while let Some(reply) = reader
+            .next()
+            .map_err(|e| Cause::new(format!("it sent what is no reply: {e}")))?
+        {
+            let Some((sink, number)) = self.next_receiver(reply)? else {
+                continue;
+            };
             sink.deliver(number, reply);
         }
         reader.shrink();
@@ -247,26 +283,45 @@ impl Link {
             return Ok(None);
         }
         let Some(first) = inner.pending.front_mut() else {
-            return Err(Cause::new(format!("it sent a reply to no request: {}", reply[..reply.len().min(64)].escape_ascii())));
+            return Err(Cause::new(format!(
+                "it sent a reply to no request: {}",
+                reply[..reply.len().min(64)].escape_ascii()
+            )));
         };
         if first.swallow > 0 {
             first.swallow -= 1;
             return Ok(None);
         }
         inner.received += 1;
-        while inner.batches.front().is_some_and(|batch| batch.upto <= inner.received) {
+        while inner
+            .batches
+            .front()
+            .is_some_and(|batch| batch.upto <= inner.received)
+        {
             if let Some(batch) = inner.batches.pop_front() {
-                self.metrics.latency.record(self.turn.now().saturating_duration_since(batch.at).as_secs_f64());
+                self.metrics.latency.record(
+                    self.turn
+                        .now()
+                        .saturating_duration_since(batch.at)
+                        .as_secs_f64(),
+                );
             }
         }
-        Ok(inner.pending.pop_front().map(|pending| (pending.sink, pending.number)))
+        Ok(inner
+            .pending
+            .pop_front()
+            .map(|pending| (pending.sink, pending.number)))
     }
 
     /// Gives the connection up if a request has waited too long. Called now and then.
     pub fn check_time(&self, now: Instant) {
         let mut inner = self.inner.borrow_mut();
-        let Some(oldest) = inner.batches.front() else { return };
-        if now.saturating_duration_since(oldest.at) < self.options.request_timeout || inner.broken.is_some() {
+        let Some(oldest) = inner.batches.front() else {
+            return;
+        };
+        if now.saturating_duration_since(oldest.at) < self.options.request_timeout
+            || inner.broken.is_some()
+        {
             return;
         }
         let limit = self.options.request_timeout.as_millis();
@@ -288,9 +343,16 @@ impl Link {
             inner.broken = None;
             (std::mem::take(&mut inner.pending), written)
         };
-        for Pending { sink, number, end, .. } in pending {
+        for Pending {
+            sink, number, end, ..
+        } in pending
+        {
             // The kernel has less than the whole request: the shard cannot run it.
-            let failure = if end > written { Failure::NeverSent(cause.clone()) } else { Failure::MaybeSent(cause.clone()) };
+            let failure = if end > written {
+                Failure::NeverSent(cause.clone())
+            } else {
+                Failure::MaybeSent(cause.clone())
+            };
             sink.fail(number, &failure);
         }
     }
@@ -303,7 +365,9 @@ impl Link {
 
 impl Inner {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {
-        let Phase::Up(stream) = &mut self.phase else { return Ok(()) };
+        let Phase::Up(stream) = &mut self.phase else {
+            return Ok(());
+        };
         while !self.out.is_empty() {
             match Pin::new(&mut *stream).poll_write(cx, &self.out) {
                 Poll::Pending => return Ok(()),
@@ -328,10 +392,16 @@ impl Flush for Link {
         if !matches!(inner.phase, Phase::Up(_)) {
             return;
         }
-        let Some(task) = inner.task.clone().or_else(|| Some(Waker::noop().clone())) else { return };
+        let Some(task) = inner.task.clone().or_else(|| Some(Waker::noop().clone())) else {
+            return;
+        };
         let upto = inner.sent;
         if inner.batches.back().is_none_or(|last| last.upto < upto) {
-            let batch = upto - inner.batches.back().map_or(inner.received, |last| last.upto);
+            let batch = upto
+                - inner
+                    .batches
+                    .back()
+                    .map_or(inner.received, |last| last.upto);
             inner.batches.push_back(Batch { upto, at: now });
             self.metrics.requests.increment(batch);
             self.metrics.writes.increment(1);

@@ -48,7 +48,10 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NeverSent(cause) => write!(f, "ERR {cause}; the command was not sent"),
-            Self::MaybeSent(cause) => write!(f, "ERR {cause}; the command may or may not have been executed"),
+            Self::MaybeSent(cause) => write!(
+                f,
+                "ERR {cause}; the command may or may not have been executed"
+            ),
         }
     }
 }

@@ -42,7 +42,13 @@ impl Pool {
     /// An empty pool; connections are opened when they are needed.
     pub fn new(dial: Dial, options: PoolOptions, metrics: ShardMetrics) -> Rc<Self> {
         let permits = std::sync::Arc::new(Semaphore::new(options.connections_max));
-        Rc::new(Self { dial, options, permits, idle: RefCell::default(), metrics })
+        Rc::new(Self {
+            dial,
+            options,
+            permits,
+            idle: RefCell::default(),
+            metrics,
+        })
     }
 
     /// A connection for exclusive use. Waits for one, in order, if all are in use.
@@ -55,12 +61,24 @@ impl Pool {
         let connection = match idle {
             Some(connection) => connection,
             None => {
-                let stream = self.dial.connect(Protocol::Resp2).await.map_err(Failure::NeverSent)?;
-                Connection { stream, buffer: BytesMut::with_capacity(4096), scanner: ReplyScanner::new(self.options.limits) }
+                let stream = self
+                    .dial
+                    .connect(Protocol::Resp2)
+                    .await
+                    .map_err(Failure::NeverSent)?;
+                Connection {
+                    stream,
+                    buffer: BytesMut::with_capacity(4096),
+                    scanner: ReplyScanner::new(self.options.limits),
+                }
             }
         };
         self.metrics.pinned_in_use.increment(1.0);
-        Ok(Pinned { connection: Some(connection), pool: Rc::clone(self), _permit: permit })
+        Ok(Pinned {
+            connection: Some(connection),
+            pool: Rc::clone(self),
+            _permit: permit,
+        })
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
@@ -101,9 +119,15 @@ impl Pinned {
     /// # Errors
     /// [`Failure::NeverSent`] when the request was not wholly given to the kernel, else
     /// [`Failure::MaybeSent`]. The connection cannot be used after either.
-    pub async fn exchange(&mut self, request: &[u8], replies: usize) -> Result<Vec<Bytes>, Failure> {
+    pub async fn exchange(
+        &mut self,
+        request: &[u8],
+        replies: usize,
+    ) -> Result<Vec<Bytes>, Failure> {
         let Some(mut connection) = self.connection.take() else {
-            return Err(Failure::NeverSent(self.cause("the connection failed before")));
+            return Err(Failure::NeverSent(
+                self.cause("the connection failed before"),
+            ));
         };
         let limit = self.pool.options.request_timeout;
         match timeout(limit, connection.write(request)).await {
@@ -117,12 +141,17 @@ impl Pinned {
                 Ok(replies)
             }
             Ok(Err(text)) => Err(Failure::MaybeSent(self.cause(&text))),
-            Err(_) => Err(Failure::MaybeSent(self.cause(&format!("no reply within {} ms", limit.as_millis())))),
+            Err(_) => Err(Failure::MaybeSent(
+                self.cause(&format!("no reply within {} ms", limit.as_millis())),
+            )),
         }
     }
 
     fn cause(&self, text: &str) -> Cause {
-        Cause::new(format!("connection to shard {} lost: {text}", self.pool.dial.address))
+        Cause::new(format!(
+            "connection to shard {} lost: {text}",
+            self.pool.dial.address
+        ))
     }
 
     /// Puts the connection back for others. Only when it is clean: not inside MULTI, nothing
@@ -144,7 +173,10 @@ impl Drop for Pinned {
 
 impl Connection {
     async fn write(&mut self, request: &[u8]) -> Result<(), String> {
-        self.stream.write_all(request).await.map_err(|e| e.to_string())
+        self.stream
+            .write_all(request)
+            .await
+            .map_err(|e| e.to_string())
     }
 
     async fn read(&mut self, replies: usize) -> Result<Vec<Bytes>, String> {
@@ -152,7 +184,13 @@ impl Connection {
         while found.len() < replies {
             if let Some(len) = self.scanner.scan(&self.buffer).map_err(|e| e.to_string())? {
                 found.push(self.buffer.split_to(len).freeze());
-            } else if self.stream.read_buf(&mut self.buffer).await.map_err(|e| e.to_string())? == 0 {
+            } else if self
+                .stream
+                .read_buf(&mut self.buffer)
+                .await
+                .map_err(|e| e.to_string())?
+                == 0
+            {
                 return Err("it closed the connection".into());
             }
         }

@@ -46,9 +46,14 @@ impl Attempt {
     pub fn begin(engine: &Rc<Engine>, work: Rc<[Work]>) -> Self {
         let id = engine.new_id();
         let participants: Vec<Part> = work.iter().map(|work| work.part).collect();
-        let plan = Plan { participants: participants.clone(), rule: Rule::Implicit, not_after_ms: 0 };
+        let plan = Plan {
+            participants: participants.clone(),
+            rule: Rule::Implicit,
+            not_after_ms: 0,
+        };
         let mut actions = Vec::new();
-        let coordinator = Coordinator::start(plan, &engine.times.limits, engine.now(), &mut actions);
+        let coordinator =
+            Coordinator::start(plan, &engine.times.limits, engine.now(), &mut actions);
         Self {
             requests: Requests::new(engine, id.clone()),
             id,
@@ -93,12 +98,17 @@ impl Attempt {
 
     /// The replies of each branch, once committed.
     pub fn take_replies(&mut self) -> Vec<Vec<Bytes>> {
-        self.seats.iter_mut().map(|seat| std::mem::take(&mut seat.replies)).collect()
+        self.seats
+            .iter_mut()
+            .map(|seat| std::mem::take(&mut seat.replies))
+            .collect()
     }
 
     /// Waits for what happens next, and tells the coordinator.
     async fn step(&mut self) {
-        let until = self.timer.map(|at| tokio::time::Instant::from_std(self.engine.epoch + Duration::from_millis(at)));
+        let until = self.timer.map(|at| {
+            tokio::time::Instant::from_std(self.engine.epoch + Duration::from_millis(at))
+        });
         let event = match self.requests.inbox.next(until).await {
             Some(arrival) => self.understand(arrival),
             None => {
@@ -107,14 +117,20 @@ impl Attempt {
             }
         };
         if let Some(event) = event {
-            self.coordinator.step(self.engine.now(), event, &mut self.actions);
+            self.coordinator
+                .step(self.engine.now(), event, &mut self.actions);
         }
     }
 
     fn understand(&mut self, arrival: Arrival) -> Option<Event> {
         let (event, replies) = match arrival {
             Arrival::Reply(reply) => self.requests.understand(reply)?,
-            Arrival::Pinned { event, clock_ms, connection, replies } => {
+            Arrival::Pinned {
+                event,
+                clock_ms,
+                connection,
+                replies,
+            } => {
                 if let (Some(clock_ms), Event::Voted(part, _)) = (clock_ms, &event) {
                     self.engine.learn_clock(*part, clock_ms);
                 }
@@ -168,7 +184,9 @@ impl Attempt {
     }
 
     fn prepare(&mut self, part: Part) {
-        let Some(index) = self.index(part) else { return };
+        let Some(index) = self.index(part) else {
+            return;
+        };
         let work = &self.work[index];
         let limits = &self.engine.times.limits;
         let prepare = Prepare {
@@ -190,12 +208,16 @@ impl Attempt {
     }
 
     fn apply(&mut self, part: Part) {
-        let Some(index) = self.index(part) else { return };
+        let Some(index) = self.index(part) else {
+            return;
+        };
         if self.step == Step::Prepare {
             self.enter(Step::Apply);
         }
         if std::mem::replace(&mut self.seats[index].was_asked_to_apply, true) {
-            self.engine.metrics.shards[usize::from(part.shard)].apply_retries.increment(1);
+            self.engine.metrics.shards[usize::from(part.shard)]
+                .apply_retries
+                .increment(1);
         }
         let (requests, work) = (self.requests.clone(), Rc::clone(&self.work));
         if self.work[index].uses_script() {

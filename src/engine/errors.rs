@@ -18,10 +18,17 @@ pub(super) fn waited_too_long(owner: Option<&TxnId>, lock_wait: Duration) -> Byt
 }
 
 /// The reply for an outcome without replies.
-pub(super) fn reply(outcome: &Outcome, id: &TxnId, answer: Answer, lock_wait: Duration) -> BytesMut {
+pub(super) fn reply(
+    outcome: &Outcome,
+    id: &TxnId,
+    answer: Answer,
+    lock_wait: Duration,
+) -> BytesMut {
     match outcome {
         Outcome::Aborted(cause) => aborted(cause, answer, lock_wait),
-        Outcome::CommittedRepliesLost => error(format!("ERR transaction {id} is committed, but its replies were lost")),
+        Outcome::CommittedRepliesLost => error(format!(
+            "ERR transaction {id} is committed, but its replies were lost"
+        )),
         Outcome::WatchBroken => null_array(),
         Outcome::Committed | Outcome::Unknown => error(format!(
             "ERR the outcome of transaction {id} is not known yet: it will be applied as a whole or not at all"

@@ -21,7 +21,10 @@ pub struct Inbox<T> {
 impl<T> Inbox<T> {
     /// An empty one.
     pub fn new() -> Rc<Self> {
-        Rc::new(Self { arrived: RefCell::default(), task: RefCell::default() })
+        Rc::new(Self {
+            arrived: RefCell::default(),
+            task: RefCell::default(),
+        })
     }
 
     /// Puts something in.
@@ -60,4 +63,3 @@ impl<T: From<Reply>> ReplySink for Inbox<T> {
         self.push(T::from((number, Err(failure.clone()))));
     }
 }
-

@@ -84,9 +84,14 @@ impl Engine {
         metrics: Arc<Metrics>,
         boot_id: String,
     ) -> Rc<Self> {
-        let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let wall = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
         // Until a shard has told its clock, it is taken to be ours.
-        let clock_offsets = links.iter().map(|_| Cell::new(wall.as_millis() as i64)).collect();
+        let clock_offsets = links
+            .iter()
+            .map(|_| Cell::new(wall.as_millis() as i64))
+            .collect();
         Rc::new(Self {
             links,
             pools,
@@ -114,14 +119,19 @@ impl Engine {
 
     /// Loads our scripts into a shard that has lost them; it answers nobody.
     fn load_scripts(&self, shard: u16) {
-        tracing::warn!(shard = self.link(shard).address(), "the shard has lost our scripts; loading them again");
+        tracing::warn!(
+            shard = self.link(shard).address(),
+            "the shard has lost our scripts; loading them again"
+        );
         let mut request = BytesMut::new();
         for script in script::ALL {
             script.append_load(&mut request);
         }
         let inbox = Inbox::<Reply>::new();
         // If it cannot be sent, the next connection loads them.
-        let _ = self.link(shard).send(&[&request], script::ALL.len() as u32 - 1, inbox, 0);
+        let _ = self
+            .link(shard)
+            .send(&[&request], script::ALL.len() as u32 - 1, inbox, 0);
     }
 
     /// Transactions that are not finished: answered or not, something of them is under way.
@@ -130,7 +140,12 @@ impl Engine {
     }
 
     /// Runs a plan over several shards as a transaction, and calls `done` once with the reply.
-    pub fn transact(self: &Rc<Self>, plan: Plan, answer: Answer, done: impl FnOnce(&[u8]) + 'static) {
+    pub fn transact(
+        self: &Rc<Self>,
+        plan: Plan,
+        answer: Answer,
+        done: impl FnOnce(&[u8]) + 'static,
+    ) {
         let engine = Rc::clone(self);
         self.active.set(self.active.get() + 1);
         tokio::task::spawn_local(async move {
@@ -144,7 +159,9 @@ impl Engine {
         let mut plan = plan;
         let work: Rc<[Work]> = plan.take_branches().into_iter().map(Work::new).collect();
         self.metrics.participants.record(work.len() as f64);
-        let keys = work.iter().flat_map(|work| work.keys.iter().map(|key| &key[..]));
+        let keys = work
+            .iter()
+            .flat_map(|work| work.keys.iter().map(|key| &key[..]));
         let Some(_ticket) = self.turnstile.pass(keys, self.times.lock_wait).await else {
             self.count(Told::Aborted, began, 0);
             return done(&errors::waited_too_long(None, self.times.lock_wait));
@@ -153,9 +170,18 @@ impl Engine {
         let reply = match &outcome {
             Outcome::Committed => {
                 let replies = attempt.take_replies();
-                Ok(if answer == Answer::Exec { plan.exec_reply(&replies) } else { plan.bare_reply(&replies) })
+                Ok(if answer == Answer::Exec {
+                    plan.exec_reply(&replies)
+                } else {
+                    plan.bare_reply(&replies)
+                })
             }
-            _ => Err(errors::reply(&outcome, &attempt.id, answer, self.times.lock_wait)),
+            _ => Err(errors::reply(
+                &outcome,
+                &attempt.id,
+                answer,
+                self.times.lock_wait,
+            )),
         };
         self.count(told(&outcome), began, attempts);
         match reply {
@@ -166,7 +192,11 @@ impl Engine {
     }
 
     /// Attempt after attempt, until one is not merely kept out by others, or the time is up.
-    async fn attempt_until_decided(self: &Rc<Self>, work: &Rc<[Work]>, began: Instant) -> (Attempt, Outcome, u32) {
+    async fn attempt_until_decided(
+        self: &Rc<Self>,
+        work: &Rc<[Work]>,
+        began: Instant,
+    ) -> (Attempt, Outcome, u32) {
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -186,11 +216,15 @@ impl Engine {
 
     /// How long to wait before another attempt; None when the outcome is final.
     fn retry_after(&self, outcome: &Outcome, attempts: u32) -> Option<Duration> {
-        let Outcome::Aborted(cause) = outcome else { return None };
+        let Outcome::Aborted(cause) = outcome else {
+            return None;
+        };
         match cause {
             crate::txn::Cause::Silence => Some(Duration::from_millis(1)),
             crate::txn::Cause::No(_, Refusal::Late | Refusal::Seen(_)) => Some(Duration::ZERO),
-            crate::txn::Cause::No(_, Refusal::Refused(text)) if text.starts_with("NOSCRIPT") => Some(Duration::from_millis(1)),
+            crate::txn::Cause::No(_, Refusal::Refused(text)) if text.starts_with("NOSCRIPT") => {
+                Some(Duration::from_millis(1))
+            }
             crate::txn::Cause::No(_, Refusal::Held { .. }) => Some(backoff(attempts)),
             crate::txn::Cause::No(..) => None,
         }
@@ -198,8 +232,19 @@ impl Engine {
 
     /// Settles what stands in the way if its coordinator has had its time.
     async fn make_way(self: &Rc<Self>, outcome: &Outcome) {
-        let Outcome::Aborted(crate::txn::Cause::No(part, Refusal::Held { owner, remaining_ms })) = outcome else { return };
-        self.metrics.shards[usize::from(part.shard)].lock_conflicts.increment(1);
+        let Outcome::Aborted(crate::txn::Cause::No(
+            part,
+            Refusal::Held {
+                owner,
+                remaining_ms,
+            },
+        )) = outcome
+        else {
+            return;
+        };
+        self.metrics.shards[usize::from(part.shard)]
+            .lock_conflicts
+            .increment(1);
         if *remaining_ms == 0 {
             self.recover(*part, owner.clone()).await;
         }
@@ -241,7 +286,8 @@ impl Engine {
     /// Sends a request over a link and waits for its reply.
     async fn ask(&self, shard: u16, request: &[u8]) -> Result<Bytes, Failure> {
         let inbox = Inbox::<Reply>::new();
-        self.link(shard).send(&[request], 0, Rc::<Inbox<Reply>>::clone(&inbox), 0)?;
+        self.link(shard)
+            .send(&[request], 0, Rc::<Inbox<Reply>>::clone(&inbox), 0)?;
         match inbox.next(None).await {
             Some((_, reply)) => reply,
             None => Err(Failure::MaybeSent(crate::backend::Cause::new("no reply"))),

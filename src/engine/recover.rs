@@ -12,7 +12,9 @@ use crate::metrics::Recovery;
 use crate::resp::{self, build};
 use crate::txn::recovery::{Recoverer, Start};
 use crate::txn::script::{self, ApplyPinned, answer};
-use crate::txn::{Action, Applied, Ending, Event, Millis, Part, Reading, State, TxnId, names, redo};
+use crate::txn::{
+    Action, Applied, Ending, Event, Millis, Part, Reading, State, TxnId, names, redo,
+};
 
 /// One page of a search through the index of a shard.
 const SCAN_COUNT: &[u8] = b"200";
@@ -38,7 +40,9 @@ impl Engine {
         match ending {
             Ending::Committed { left } | Ending::Aborted { left } if left.is_empty() => {}
             Ending::Nothing => {}
-            Ending::Contradiction(part) => tracing::error!(%id, %part, "a record contradicts the transaction's outcome"),
+            Ending::Contradiction(part) => {
+                tracing::error!(%id, %part, "a record contradicts the transaction's outcome")
+            }
             other => tracing::warn!(%id, ending = ?other, "a transaction is left to recovery"),
         }
     }
@@ -49,7 +53,10 @@ impl Engine {
         loop {
             // With jitter, so that proxies do not all look at the same time.
             let interval = self.times.scan_interval.as_millis() as u64;
-            tokio::time::sleep(Duration::from_millis(interval / 2 + super::random() % interval.max(1))).await;
+            tokio::time::sleep(Duration::from_millis(
+                interval / 2 + super::random() % interval.max(1),
+            ))
+            .await;
             let mut found = HashMap::new();
             for shard in 0..self.links.len() as u16 {
                 let part = Part { shard, db: 0 };
@@ -72,13 +79,25 @@ impl Engine {
         let (mut cursor, mut ids) = (Bytes::from_static(b"0"), Vec::new());
         for _ in 0..SCAN_PAGES_MAX {
             let mut request = BytesMut::new();
-            build::command(&mut request, [b"HSCAN", names::INDEX, &cursor, b"COUNT", SCAN_COUNT]);
-            let Ok(reply) = self.ask(shard, &request).await else { break };
+            build::command(
+                &mut request,
+                [b"HSCAN", names::INDEX, &cursor, b"COUNT", SCAN_COUNT],
+            );
+            let Ok(reply) = self.ask(shard, &request).await else {
+                break;
+            };
             let mut parts = resp::elements(&reply);
-            let (Some(next), Some(entries)) = (parts.next().and_then(resp::as_bulk), parts.next()) else { break };
-            ids.extend(resp::elements(entries).skip(1).step_by(2).filter_map(resp::as_bulk).map(|id| {
-                TxnId::new(String::from_utf8_lossy(id).into_owned())
-            }));
+            let (Some(next), Some(entries)) = (parts.next().and_then(resp::as_bulk), parts.next())
+            else {
+                break;
+            };
+            ids.extend(
+                resp::elements(entries)
+                    .skip(1)
+                    .step_by(2)
+                    .filter_map(resp::as_bulk)
+                    .map(|id| TxnId::new(String::from_utf8_lossy(id).into_owned())),
+            );
             cursor = Bytes::copy_from_slice(next);
             if &cursor[..] == b"0" {
                 break;
@@ -109,14 +128,25 @@ struct Drive {
 
 impl Drive {
     fn new(engine: &Rc<Engine>, id: TxnId) -> Self {
-        Self { engine: Rc::clone(engine), requests: Requests::new(engine, id), actions: Vec::new(), timer: None }
+        Self {
+            engine: Rc::clone(engine),
+            requests: Requests::new(engine, id),
+            actions: Vec::new(),
+            timer: None,
+        }
     }
 
     /// None when there is nothing to recover, or not yet.
     async fn run(mut self, part: Part) -> Option<Ending> {
         let reading = self.read(part).await?;
         let now = self.engine.now();
-        let mut recoverer = match Recoverer::start(part, &reading, &self.engine.times.limits, now, &mut self.actions) {
+        let mut recoverer = match Recoverer::start(
+            part,
+            &reading,
+            &self.engine.times.limits,
+            now,
+            &mut self.actions,
+        ) {
             Start::Recover(recoverer) => recoverer,
             Start::Wait(_) | Start::Nothing => return None,
             Start::Malformed => {
@@ -147,7 +177,9 @@ impl Drive {
     }
 
     async fn next(&mut self) -> Option<Event> {
-        let until = self.timer.map(|at| tokio::time::Instant::from_std(self.engine.epoch + Duration::from_millis(at)));
+        let until = self.timer.map(|at| {
+            tokio::time::Instant::from_std(self.engine.epoch + Duration::from_millis(at))
+        });
         match self.requests.inbox.next(until).await {
             Some(Arrival::Reply(reply)) => self.requests.understand(reply).map(|(event, _)| event),
             Some(Arrival::Pinned { event, .. }) => Some(event),
@@ -188,7 +220,12 @@ async fn apply_stored(requests: Requests, part: Part) {
         Some(applied) => applied,
         None => Applied::Refused,
     };
-    requests.inbox.push(Arrival::Pinned { event: Event::Applied(part, applied), clock_ms: None, connection: None, replies: None });
+    requests.inbox.push(Arrival::Pinned {
+        event: Event::Applied(part, applied),
+        clock_ms: None,
+        connection: None,
+        replies: None,
+    });
 }
 
 /// None when nothing was sent that could apply it.
@@ -202,16 +239,27 @@ async fn try_apply_stored(requests: &Requests, part: Part) -> Option<Applied> {
     script::append_read_intent(&mut request, &requests.id);
     let replies = connection.exchange(&request, 1).await.ok()?;
     let intent = answer::intent(replies.first()?).ok()??;
-    let (commands, keys) = (redo::decode(intent.redo).ok()?, redo::decode_keys(intent.keys).ok()?);
+    let (commands, keys) = (
+        redo::decode(intent.redo).ok()?,
+        redo::decode_keys(intent.keys).ok()?,
+    );
     let mut raw = BytesMut::new();
     for command in &commands {
         build::command(&mut raw, command.iter());
     }
-    let apply = ApplyPinned { id: &requests.id, keys: &keys, commands: &raw, commands_len: commands.len() };
+    let apply = ApplyPinned {
+        id: &requests.id,
+        keys: &keys,
+        commands: &raw,
+        commands_len: commands.len(),
+    };
     let arrival = requests.exec_of(&mut connection, part, &apply).await;
     connection.give_back();
     match arrival {
-        Arrival::Pinned { event: Event::Applied(_, applied), .. } => Some(applied),
+        Arrival::Pinned {
+            event: Event::Applied(_, applied),
+            ..
+        } => Some(applied),
         _ => Some(Applied::Unknown),
     }
 }

@@ -12,12 +12,14 @@ use bytes::{Bytes, BytesMut};
 use super::Engine;
 use super::inbox::{Inbox, Reply};
 use crate::backend::{Failure, Pinned, ReplySink};
+use crate::resp::build;
 use crate::txn::plan::Branch;
 use crate::txn::redo::{Fidelity, Intent};
 use crate::txn::script::answer::{self, Exec};
 use crate::txn::script::{self, ApplyPinned};
-use crate::resp::build;
-use crate::txn::{names, Aborted, Action, Applied, Event, Part, Reading, Refusal, Released, State, TxnId, Vote};
+use crate::txn::{
+    Aborted, Action, Applied, Event, Part, Reading, Refusal, Released, State, TxnId, Vote, names,
+};
 
 /// What one participant has to do: the same in every attempt.
 pub struct Work {
@@ -37,7 +39,13 @@ impl Work {
     /// From a branch of a plan.
     pub fn new(branch: Branch) -> Self {
         let intent = branch.intent.finish(branch.keys.iter().map(|key| &key[..]));
-        Self { part: branch.part, commands: branch.commands.freeze(), count: branch.count, keys: branch.keys, intent }
+        Self {
+            part: branch.part,
+            commands: branch.commands.freeze(),
+            count: branch.count,
+            keys: branch.keys,
+            intent,
+        }
     }
 
     /// Whether it is prepared and applied over the shared link.
@@ -46,7 +54,12 @@ impl Work {
     }
 
     fn pinned_apply<'a>(&'a self, id: &'a TxnId, keys: &'a [&'a [u8]]) -> ApplyPinned<'a> {
-        ApplyPinned { id, keys, commands: &self.commands, commands_len: self.count }
+        ApplyPinned {
+            id,
+            keys,
+            commands: &self.commands,
+            commands_len: self.count,
+        }
     }
 }
 
@@ -69,7 +82,12 @@ pub enum Arrival {
 
 impl Arrival {
     fn event(event: Event) -> Self {
-        Self::Pinned { event, clock_ms: None, connection: None, replies: None }
+        Self::Pinned {
+            event,
+            clock_ms: None,
+            connection: None,
+            replies: None,
+        }
     }
 }
 
@@ -102,8 +120,17 @@ impl Request {
 
     /// The inverse of [`Request::number`].
     pub fn of_number(number: u64) -> (Part, Option<Self>) {
-        let all = [Self::Prepare, Self::Apply, Self::Abort, Self::Read, Self::Release];
-        let part = Part { shard: (number >> 32) as u16, db: (number >> 16) as u16 };
+        let all = [
+            Self::Prepare,
+            Self::Apply,
+            Self::Abort,
+            Self::Read,
+            Self::Release,
+        ];
+        let part = Part {
+            shard: (number >> 32) as u16,
+            db: (number >> 16) as u16,
+        };
         (part, all.get((number & 0xFFFF) as usize).copied())
     }
 }
@@ -112,9 +139,18 @@ impl Request {
 fn failed(request: Request, part: Part, failure: &Failure) -> Event {
     let never_sent = matches!(failure, Failure::NeverSent(_));
     match (request, failure) {
-        (Request::Prepare, Failure::NeverSent(cause)) => Event::Voted(part, Vote::No(Refusal::Unreachable(cause.to_string()))),
+        (Request::Prepare, Failure::NeverSent(cause)) => {
+            Event::Voted(part, Vote::No(Refusal::Unreachable(cause.to_string())))
+        }
         (Request::Prepare, _) => Event::Voted(part, Vote::Unknown),
-        (Request::Apply, _) => Event::Applied(part, if never_sent { Applied::Refused } else { Applied::Unknown }),
+        (Request::Apply, _) => Event::Applied(
+            part,
+            if never_sent {
+                Applied::Refused
+            } else {
+                Applied::Unknown
+            },
+        ),
         (Request::Abort, _) => Event::Aborted(part, Aborted::Unknown),
         (Request::Read, _) => Event::Read(part, Reading::Unreachable),
         (Request::Release, _) => Event::Released(part, Released::Unknown),
@@ -122,7 +158,11 @@ fn failed(request: Request, part: Part, failure: &Failure) -> Event {
 }
 
 /// What a reply means: the event, the shard's clock, the replies of the branch's commands.
-pub fn read(request: Request, part: Part, reply: &Result<Bytes, Failure>) -> (Event, Option<u64>, Option<Vec<Bytes>>) {
+pub fn read(
+    request: Request,
+    part: Part,
+    reply: &Result<Bytes, Failure>,
+) -> (Event, Option<u64>, Option<Vec<Bytes>>) {
     let frame = match reply {
         Ok(frame) => frame,
         Err(failure) => return (failed(request, part, failure), None, None),
@@ -134,13 +174,21 @@ pub fn read(request: Request, part: Part, reply: &Result<Bytes, Failure>) -> (Ev
         }
         Request::Apply => {
             let answer = answer::applied(frame);
-            let replies = answer.replies.iter().map(|reply| Bytes::copy_from_slice(reply)).collect();
+            let replies = answer
+                .replies
+                .iter()
+                .map(|reply| Bytes::copy_from_slice(reply))
+                .collect();
             (Event::Applied(part, answer.applied), None, Some(replies))
         }
         Request::Abort => (Event::Aborted(part, answer::aborted(frame)), None, None),
         Request::Release => (Event::Released(part, answer::released(frame)), None, None),
         Request::Read => match answer::record(frame) {
-            Ok(Some(record)) => (Event::Read(part, Reading::Found(record.clone())), Some(record.now_ms), None),
+            Ok(Some(record)) => (
+                Event::Read(part, Reading::Found(record.clone())),
+                Some(record.now_ms),
+                None,
+            ),
             Ok(None) => (Event::Read(part, Reading::Absent), None, None),
             Err(unreadable) => {
                 tracing::error!(%part, %unreadable, "a transaction's record cannot be read");
@@ -164,7 +212,11 @@ pub struct Requests {
 impl Requests {
     /// For this transaction.
     pub fn new(engine: &Rc<Engine>, id: TxnId) -> Self {
-        Self { engine: Rc::clone(engine), id, inbox: Inbox::new() }
+        Self {
+            engine: Rc::clone(engine),
+            id,
+            inbox: Inbox::new(),
+        }
     }
 
     /// Sends a request over the participant's link.
@@ -186,18 +238,39 @@ impl Requests {
                 script::append_read(&mut out, id);
                 (Request::Read, *part)
             }
-            Action::Abort { part, leave, tombstone } => {
-                let abort = script::Abort { id, retention_ms, leave: *leave, tombstone_until_ms: *tombstone };
+            Action::Abort {
+                part,
+                leave,
+                tombstone,
+            } => {
+                let abort = script::Abort {
+                    id,
+                    retention_ms,
+                    leave: *leave,
+                    tombstone_until_ms: *tombstone,
+                };
                 abort.append(&mut out);
                 (Request::Abort, *part)
             }
             Action::Tombstone { part, not_after_ms } => {
                 let leave = crate::txn::Leave::Marker;
-                script::Abort { id, retention_ms, leave, tombstone_until_ms: Some(*not_after_ms) }.append(&mut out);
+                script::Abort {
+                    id,
+                    retention_ms,
+                    leave,
+                    tombstone_until_ms: Some(*not_after_ms),
+                }
+                .append(&mut out);
                 (Request::Abort, *part)
             }
             Action::Release { part, leave } => {
-                script::Release { id, leave: *leave, retention_ms, replies: None }.append(&mut out);
+                script::Release {
+                    id,
+                    leave: *leave,
+                    retention_ms,
+                    replies: None,
+                }
+                .append(&mut out);
                 (Request::Release, *part)
             }
             _ => return false,
@@ -263,32 +336,53 @@ impl Requests {
         let mut request = BytesMut::new();
         build::command(&mut request, [&b"WATCH"[..], &names::record(&self.id)]);
         script::append_read(&mut request, &self.id);
-        let replies = connection.exchange(&request, 2).await.map_err(never_applied)?;
+        let replies = connection
+            .exchange(&request, 2)
+            .await
+            .map_err(never_applied)?;
         match replies.get(1).map(|reply| answer::record(reply)) {
             Some(Ok(record)) => Ok((connection, record.map(|record| record.state))),
-            _ => Err(never_applied(Failure::NeverSent(crate::backend::Cause::new("the record cannot be watched")))),
+            _ => Err(never_applied(Failure::NeverSent(
+                crate::backend::Cause::new("the record cannot be watched"),
+            ))),
         }
     }
 
     /// `MULTI`, the marks, the commands, `EXEC`.
     async fn exec(&self, connection: &mut Pinned, work: &Work) -> Arrival {
         let keys: Vec<&[u8]> = work.keys.iter().map(|key| &key[..]).collect();
-        self.exec_of(connection, work.part, &work.pinned_apply(&self.id, &keys)).await
+        self.exec_of(connection, work.part, &work.pinned_apply(&self.id, &keys))
+            .await
     }
 
     /// The same for any intent.
-    pub async fn exec_of(&self, connection: &mut Pinned, part: Part, apply: &ApplyPinned<'_>) -> Arrival {
+    pub async fn exec_of(
+        &self,
+        connection: &mut Pinned,
+        part: Part,
+        apply: &ApplyPinned<'_>,
+    ) -> Arrival {
         let mut request = BytesMut::new();
         apply.append(&mut request);
         let replies = match connection.exchange(&request, apply.replies()).await {
             Ok(replies) => replies,
             Err(failure) => return Arrival::event(failed(Request::Apply, part, &failure)),
         };
-        let Some(frame) = replies.last() else { return Arrival::event(Event::Applied(part, Applied::Unknown)) };
+        let Some(frame) = replies.last() else {
+            return Arrival::event(Event::Applied(part, Applied::Unknown));
+        };
         match answer::exec(frame, apply.marks()) {
             Exec::Ran(of_commands) => {
-                let replies = of_commands.into_iter().map(|reply| frame.slice_ref(reply)).collect();
-                Arrival::Pinned { event: Event::Applied(part, Applied::Now), clock_ms: None, connection: None, replies: Some(replies) }
+                let replies = of_commands
+                    .into_iter()
+                    .map(|reply| frame.slice_ref(reply))
+                    .collect();
+                Arrival::Pinned {
+                    event: Event::Applied(part, Applied::Now),
+                    clock_ms: None,
+                    connection: None,
+                    replies: Some(replies),
+                }
             }
             // The record changed since it was read: somebody settled it. The machine looks.
             Exec::Broken => Arrival::event(Event::Applied(part, Applied::Unknown)),
@@ -305,11 +399,16 @@ impl Requests {
 }
 
 async fn vote_pinned(mut connection: Pinned, part: Part, request: &BytesMut) -> Arrival {
-    let replies = match connection.exchange(request, script::VOTE_WATCHING_REPLIES).await {
+    let replies = match connection
+        .exchange(request, script::VOTE_WATCHING_REPLIES)
+        .await
+    {
         Ok(replies) => replies,
         Err(failure) => return Arrival::event(failed(Request::Prepare, part, &failure)),
     };
-    let [prepare, watch, behind] = &replies[..] else { return Arrival::event(Event::Voted(part, Vote::Unknown)) };
+    let [prepare, watch, behind] = &replies[..] else {
+        return Arrival::event(Event::Voted(part, Vote::Unknown));
+    };
     let voted = answer::vote_watching([prepare, watch, behind]);
     let is_yes = voted.vote == Vote::Yes;
     let connection = if is_yes {
@@ -321,12 +420,21 @@ async fn vote_pinned(mut connection: Pinned, part: Part, request: &BytesMut) -> 
         }
         None
     };
-    Arrival::Pinned { event: Event::Voted(part, voted.vote), clock_ms: voted.now_ms, connection, replies: None }
+    Arrival::Pinned {
+        event: Event::Voted(part, voted.vote),
+        clock_ms: voted.now_ms,
+        connection,
+        replies: None,
+    }
 }
 
 /// Gives a connection back that watches something.
 pub async fn unwatch(mut connection: Pinned) {
-    if connection.exchange(b"*1\r\n$7\r\nUNWATCH\r\n", 1).await.is_ok() {
+    if connection
+        .exchange(b"*1\r\n$7\r\nUNWATCH\r\n", 1)
+        .await
+        .is_ok()
+    {
         connection.give_back();
     }
 }

@@ -43,14 +43,22 @@ pub struct Ticket {
 
 impl Turnstile {
     /// Waits until nobody who came earlier has any of these keys. None after the limit.
-    pub async fn pass<'a>(self: &Arc<Self>, keys: impl Iterator<Item = &'a [u8]>, limit: Duration) -> Option<Ticket> {
+    pub async fn pass<'a>(
+        self: &Arc<Self>,
+        keys: impl Iterator<Item = &'a [u8]>,
+        limit: Duration,
+    ) -> Option<Ticket> {
         let mut keys: Vec<u64> = keys.map(|key| self.hasher.hash_one(key)).collect();
         keys.sort_unstable();
         keys.dedup();
         let (ticket, go) = self.join(keys);
         match go {
             None => Some(ticket),
-            Some(go) => tokio::time::timeout(limit, go).await.ok()?.ok().map(|()| ticket),
+            Some(go) => tokio::time::timeout(limit, go)
+                .await
+                .ok()?
+                .ok()
+                .map(|()| ticket),
         }
     }
 
@@ -64,7 +72,11 @@ impl Turnstile {
             behind += usize::from(!queue.is_empty());
             queue.push_back(number);
         }
-        let ticket = Ticket { turnstile: Arc::clone(self), number, keys };
+        let ticket = Ticket {
+            turnstile: Arc::clone(self),
+            number,
+            keys,
+        };
         if behind == 0 {
             return (ticket, None);
         }
@@ -81,7 +93,9 @@ impl Turnstile {
 
 impl Queues {
     fn leave(&mut self, number: u64, key: u64) {
-        let Some(queue) = self.by_key.get_mut(&key) else { return };
+        let Some(queue) = self.by_key.get_mut(&key) else {
+            return;
+        };
         let was_first = queue.front() == Some(&number);
         queue.retain(|other| *other != number);
         let Some(first) = queue.front().copied() else {
@@ -95,7 +109,9 @@ impl Queues {
 
     /// One of the queues in which it waited has come to it.
     fn advance(&mut self, number: u64) {
-        let Some(waiting) = self.waiting.get_mut(&number) else { return };
+        let Some(waiting) = self.waiting.get_mut(&number) else {
+            return;
+        };
         waiting.behind -= 1;
         if waiting.behind == 0
             && let Some(waiting) = self.waiting.remove(&number)
@@ -137,7 +153,10 @@ mod tests {
     async fn they_pass_in_the_order_they_came() {
         let turnstile = Arc::new(Turnstile::default());
         let first = turnstile.pass(keys(&["a", "b"]), LIMIT).await.unwrap();
-        let (second, go2) = turnstile.join(vec![turnstile.hasher.hash_one(&b"b"[..]), turnstile.hasher.hash_one(&b"c"[..])]);
+        let (second, go2) = turnstile.join(vec![
+            turnstile.hasher.hash_one(&b"b"[..]),
+            turnstile.hasher.hash_one(&b"c"[..]),
+        ]);
         let (third, go3) = turnstile.join(vec![turnstile.hasher.hash_one(&b"c"[..])]);
         let (mut go2, mut go3) = (go2.unwrap(), go3.unwrap());
         assert!(go2.try_recv().is_err() && go3.try_recv().is_err());

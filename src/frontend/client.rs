@@ -22,7 +22,10 @@ const READ_BYTES_MAX: usize = 1024 * 1024;
 /// Serves one connection to its end.
 pub async fn serve(context: Rc<Context>, stream: TcpStream, id: u64) {
     let session = Session::new(id, stream, Rc::clone(&context.turn));
-    context.sessions.borrow_mut().insert(id, Rc::clone(&session));
+    context
+        .sessions
+        .borrow_mut()
+        .insert(id, Rc::clone(&session));
     let mut client = Client::new(&context, Rc::clone(&session));
     poll_fn(|task| client.poll(task)).await;
     session.abandon();
@@ -64,7 +67,10 @@ impl Client {
             done: 0,
             is_lent: false,
             is_barred: false,
-            room: Want::Room { slots: config.client_inflight_max - 1, bytes: config.client_output_bytes_max },
+            room: Want::Room {
+                slots: config.client_inflight_max - 1,
+                bytes: config.client_output_bytes_max,
+            },
         }
     }
 
@@ -98,7 +104,11 @@ impl Client {
 
     /// The connection ends when everything owed was sent.
     fn poll_close(&self) -> Poll<()> {
-        if self.session.is_now(Want::Room { slots: 0, bytes: 0 }) { Poll::Ready(()) } else { Poll::Pending }
+        if self.session.is_now(Want::Room { slots: 0, bytes: 0 }) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     fn handle_input(&mut self) -> Stop {
@@ -117,14 +127,17 @@ impl Client {
             }
             let bytes = &self.input[self.done..];
             let flow = match self.scanner.scan(bytes) {
-                Ok(Scan::Command { len }) => match self.dispatcher.handle(&self.scanner.command(bytes)) {
-                    Flow::Wait => return Stop::Stalled,
-                    flow => (len, flow),
-                },
+                Ok(Scan::Command { len }) => {
+                    match self.dispatcher.handle(&self.scanner.command(bytes)) {
+                        Flow::Wait => return Stop::Stalled,
+                        flow => (len, flow),
+                    }
+                }
                 Ok(Scan::Empty { len }) => (len, Flow::Next),
                 Ok(Scan::Incomplete) => return Stop::NeedBytes,
                 Err(error) => {
-                    self.session.reply(|out| build::error(out, format!("ERR {error}")));
+                    self.session
+                        .reply(|out| build::error(out, format!("ERR {error}")));
                     self.dispatcher.close();
                     return Stop::Closing;
                 }
@@ -147,9 +160,14 @@ impl Client {
         }
         self.done = 0;
         // A buffer of its own grows with what has come, not with what was announced.
-        let least = if self.is_lent { READ_BYTES } else { self.input.len().max(OWN_READ_BYTES_MIN) };
+        let least = if self.is_lent {
+            READ_BYTES
+        } else {
+            self.input.len().max(OWN_READ_BYTES_MIN)
+        };
         let need = self.scanner.need(self.input.len());
-        self.input.reserve(need.clamp(least, READ_BYTES_MAX.max(least)));
+        self.input
+            .reserve(need.clamp(least, READ_BYTES_MAX.max(least)));
     }
 
     /// Puts the worker's buffer back; what is left over moves to one of its own.

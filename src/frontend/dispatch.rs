@@ -103,7 +103,9 @@ impl Dispatcher {
         match spec.treatment {
             Treatment::Route | Treatment::Script => self.route(spec, command),
             Treatment::Split(split) => self.split(spec, split, command),
-            Treatment::Block { always } if always || waits(command) => self.reject(refusal::blocking(spec)),
+            Treatment::Block { always } if always || waits(command) => {
+                self.reject(refusal::blocking(spec))
+            }
             Treatment::Block { .. } => self.route(spec, command),
             Treatment::Anywhere => self.forward(self.any_shard(), command, Family::Read),
             Treatment::Own(own) => self.own(own, spec, command),
@@ -128,11 +130,16 @@ impl Dispatcher {
             return self.reject(text);
         }
         self.multi = None;
-        self.reject(format!("EXECABORT Transaction discarded because of: {text}"))
+        self.reject(format!(
+            "EXECABORT Transaction discarded because of: {text}"
+        ))
     }
 
     fn unknown_subcommand(&mut self, container: &CommandSpec, command: &Command<'_>) -> Flow {
-        if container.treatment == Treatment::Own(Own::Client) && self.multi.is_none() && Identity::knows(command) {
+        if container.treatment == Treatment::Own(Own::Client)
+            && self.multi.is_none()
+            && Identity::knows(command)
+        {
             return self.own(Own::Client, container, command);
         }
         self.reject(refusal::unknown_subcommand(container, command))
@@ -154,10 +161,18 @@ impl Dispatcher {
 
     /// The shard where all keys of a command live; None when it names none, or when its
     /// arguments are such that the server will refuse it.
-    pub(super) fn shard_of(&mut self, spec: &CommandSpec, command: &Command<'_>) -> Result<Option<u16>, Misplaced> {
+    pub(super) fn shard_of(
+        &mut self,
+        spec: &CommandSpec,
+        command: &Command<'_>,
+    ) -> Result<Option<u16>, Misplaced> {
         if let KeyRule::One(at) = spec.keys {
             let key = command.arg(at).unwrap_or_default();
-            return if names::is_reserved(key) { Err(Misplaced::Reserved) } else { Ok(Some(self.context.topology.shard_of(key))) };
+            return if names::is_reserved(key) {
+                Err(Misplaced::Reserved)
+            } else {
+                Ok(Some(self.context.topology.shard_of(key)))
+            };
         }
         self.keys.clear();
         match spec.keys.find(command, &mut self.keys) {
@@ -225,7 +240,11 @@ impl Dispatcher {
         if !(command.argc() - 1).is_multiple_of(split.step()) {
             return self.reject(refusal::arity(spec));
         }
-        if split.is_write() { self.split_write(split, command) } else { self.split_read(split, command) }
+        if split.is_write() {
+            self.split_write(split, command)
+        } else {
+            self.split_read(split, command)
+        }
     }
 
     fn split_read(&mut self, split: Split, command: &Command<'_>) -> Flow {
@@ -238,7 +257,12 @@ impl Dispatcher {
             request.clear();
             gather.encode(&mut request, number, command);
             let sink = Rc::<Gather>::clone(&gather);
-            if let Err(failure) = self.context.engine.link(shard).send(&[&request], 0, sink, number as u64) {
+            if let Err(failure) =
+                self.context
+                    .engine
+                    .link(shard)
+                    .send(&[&request], 0, sink, number as u64)
+            {
                 gather.refuse(number, &failure);
             }
         }
@@ -260,7 +284,9 @@ impl Dispatcher {
     pub(super) fn transact(&mut self, plan: Plan, answer: Answer) -> Flow {
         let slot = self.session.open_slot();
         let session = Rc::clone(&self.session);
-        self.context.engine.transact(plan, answer, move |reply| session.complete(slot, reply));
+        self.context
+            .engine
+            .transact(plan, answer, move |reply| session.complete(slot, reply));
         Flow::Bar
     }
 
@@ -273,7 +299,10 @@ impl Dispatcher {
             Own::Discard => self.reject(fixed::DISCARD_WITHOUT_MULTI),
             Own::Quit => self.quit(),
             Own::Reset => self.reset(),
-            Own::Watch => self.reject(refusal::refused(spec, "is not supported by this version of lockstep")),
+            Own::Watch => self.reject(refusal::refused(
+                spec,
+                "is not supported by this version of lockstep",
+            )),
             _ => {
                 let mut out = BytesMut::new();
                 self.answer(own, spec, command, &mut out);
@@ -286,11 +315,18 @@ impl Dispatcher {
 
 /// How a command that is forwarded counts.
 fn family(spec: &CommandSpec) -> Family {
-    if spec.is(Flag::Write) { Family::Write } else { Family::Read }
+    if spec.is(Flag::Write) {
+        Family::Write
+    } else {
+        Family::Read
+    }
 }
 
 /// Whether XREAD or XREADGROUP is told to wait: BLOCK among the options, in front of STREAMS.
 fn waits(command: &Command<'_>) -> bool {
-    let mut options = command.args().skip(1).take_while(|arg| !arg.eq_ignore_ascii_case(b"streams"));
+    let mut options = command
+        .args()
+        .skip(1)
+        .take_while(|arg| !arg.eq_ignore_ascii_case(b"streams"));
     options.any(|arg| arg.eq_ignore_ascii_case(b"block"))
 }

@@ -27,16 +27,35 @@ struct State {
 
 impl Gather {
     /// For these pieces (see [`plan::pieces`]); the reply goes into this slot.
-    pub fn new(session: Rc<Session>, slot: u64, split: Split, pieces: Vec<(u16, Vec<usize>)>) -> Rc<Self> {
+    pub fn new(
+        session: Rc<Session>,
+        slot: u64,
+        split: Split,
+        pieces: Vec<(u16, Vec<usize>)>,
+    ) -> Rc<Self> {
         let keys = pieces.iter().map(|(_, positions)| positions.len()).sum();
-        let pieces: Vec<_> = pieces.into_iter().map(|(_, positions)| (Bytes::new(), positions)).collect();
+        let pieces: Vec<_> = pieces
+            .into_iter()
+            .map(|(_, positions)| (Bytes::new(), positions))
+            .collect();
         let missing = pieces.len();
-        Rc::new(Self { session, slot, split, keys, state: RefCell::new(State { pieces, missing }) })
+        Rc::new(Self {
+            session,
+            slot,
+            split,
+            keys,
+            state: RefCell::new(State { pieces, missing }),
+        })
     }
 
     /// Appends the request for a piece.
     pub fn encode(&self, out: &mut BytesMut, piece: usize, command: &Command<'_>) {
-        plan::encode_piece(out, self.split, command, &self.state.borrow().pieces[piece].1);
+        plan::encode_piece(
+            out,
+            self.split,
+            command,
+            &self.state.borrow().pieces[piece].1,
+        );
     }
 
     /// A piece could not be sent.
@@ -48,12 +67,17 @@ impl Gather {
 
     fn take(&self, piece: usize, reply: Bytes) {
         let mut state = self.state.borrow_mut();
-        let Some(place) = state.pieces.get_mut(piece) else { return };
+        let Some(place) = state.pieces.get_mut(piece) else {
+            return;
+        };
         place.0 = reply;
         state.missing -= 1;
         if state.missing == 0 {
             let mut out = BytesMut::new();
-            let pieces = state.pieces.iter().map(|(reply, positions)| (&reply[..], &positions[..]));
+            let pieces = state
+                .pieces
+                .iter()
+                .map(|(reply, positions)| (&reply[..], &positions[..]));
             plan::merge(self.split, self.keys, pieces, &mut out);
             self.session.complete(self.slot, &out);
         }

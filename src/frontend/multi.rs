@@ -42,7 +42,10 @@ impl Dispatcher {
             Treatment::Refused(reason) => return self.reject(refusal::refused(spec, reason)),
             Treatment::Own(Own::Ping | Own::Echo) | Treatment::Anywhere => Target::Anywhere,
             Treatment::Own(_) => Target::Own,
-            Treatment::Route | Treatment::Script | Treatment::Block { .. } | Treatment::Split(_) => match self.target(spec, command) {
+            Treatment::Route
+            | Treatment::Script
+            | Treatment::Block { .. }
+            | Treatment::Split(_) => match self.target(spec, command) {
                 Ok(target) => target,
                 Err(why) => return self.reject(refusal::misplaced(spec, why)),
             },
@@ -57,7 +60,9 @@ impl Dispatcher {
             Ok(None) if self.is_homeless_script(spec, command) => Err(Misplaced::Undeclared),
             Ok(None) => Ok(Target::Anywhere),
             // MSET with a key too many fails when it runs, without touching anything.
-            Err(Misplaced::CrossSlot) if is_split && !fits_split(spec, command) => Ok(Target::Anywhere),
+            Err(Misplaced::CrossSlot) if is_split && !fits_split(spec, command) => {
+                Ok(Target::Anywhere)
+            }
             Err(Misplaced::CrossSlot) if is_split => Ok(Target::Split),
             Err(why) => Err(why),
         }
@@ -65,7 +70,9 @@ impl Dispatcher {
 
     fn enqueue(&mut self, command: &Command<'_>, target: Target) -> Flow {
         let bytes_max = self.context.config.client_input_bytes_max;
-        let Some(queue) = &mut self.multi else { return Flow::Next };
+        let Some(queue) = &mut self.multi else {
+            return Flow::Next;
+        };
         if queue.raw().len() + command.raw().len() > bytes_max {
             return self.reject(fixed::QUEUE_TOO_BIG);
         }
@@ -89,7 +96,9 @@ impl Dispatcher {
     }
 
     fn exec(&mut self) -> Flow {
-        let Some(queue) = self.multi.take() else { return Flow::Next };
+        let Some(queue) = self.multi.take() else {
+            return Flow::Next;
+        };
         if queue.is_broken() {
             return self.complain(fixed::EXECABORT);
         }
@@ -126,12 +135,19 @@ impl Dispatcher {
     fn plan(&mut self, queue: &Queue) -> Plan {
         let context = Rc::clone(&self.context);
         let mut plan = Plan::default();
-        let mut scanner = CommandScanner::new(Limits { command_bytes_max: usize::MAX, ..Limits::default() });
+        let mut scanner = CommandScanner::new(Limits {
+            command_bytes_max: usize::MAX,
+            ..Limits::default()
+        });
         for (raw, target) in queue.items() {
             // What was queued was scanned and looked up before; it is as it was.
-            let Ok(Scan::Command { .. }) = scanner.scan(raw) else { continue };
+            let Ok(Scan::Command { .. }) = scanner.scan(raw) else {
+                continue;
+            };
             let command = scanner.command(raw);
-            let Lookup::Known(spec) = context.table.lookup(&command) else { continue };
+            let Lookup::Known(spec) = context.table.lookup(&command) else {
+                continue;
+            };
             self.add(&mut plan, spec, &command, target);
         }
         plan
@@ -145,13 +161,21 @@ impl Dispatcher {
                 let _ = spec.keys.find(command, &mut keys);
                 plan.add_whole(Part { shard, db: DB }, command, &keys);
             }
-            (Target::Split, Treatment::Split(split)) => plan.add_split(split, DB, &self.context.topology, command),
+            (Target::Split, Treatment::Split(split)) => {
+                plan.add_split(split, DB, &self.context.topology, command)
+            }
             (Target::Own, Treatment::Own(own)) => {
                 let mut out = BytesMut::new();
                 self.answer(own, spec, command, &mut out);
                 plan.add_ready(out.freeze());
             }
-            _ => plan.add_anywhere(Part { shard: self.any_shard(), db: DB }, command),
+            _ => plan.add_anywhere(
+                Part {
+                    shard: self.any_shard(),
+                    db: DB,
+                },
+                command,
+            ),
         }
     }
 }

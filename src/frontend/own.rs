@@ -19,7 +19,10 @@ pub struct Identity {
 impl Identity {
     /// Subcommands of CLIENT that are answered even if the shards' version does not know them.
     pub fn knows(command: &Command<'_>) -> bool {
-        command.arg(1).is_some_and(|sub| sub.eq_ignore_ascii_case(b"setinfo")) && command.argc() == 4
+        command
+            .arg(1)
+            .is_some_and(|sub| sub.eq_ignore_ascii_case(b"setinfo"))
+            && command.argc() == 4
     }
 
     /// The rule of `validateClientAttr` in redis-server: printable ASCII without spaces.
@@ -43,7 +46,13 @@ impl Dispatcher {
     }
 
     /// Writes the answer; also called at EXEC, for those that were queued.
-    pub(super) fn answer(&mut self, own: Own, spec: &CommandSpec, command: &Command<'_>, out: &mut BytesMut) {
+    pub(super) fn answer(
+        &mut self,
+        own: Own,
+        spec: &CommandSpec,
+        command: &Command<'_>,
+        out: &mut BytesMut,
+    ) {
         match own {
             Own::Ping => ping(spec, command, out),
             Own::Echo => build::bulk(out, command.arg(1).unwrap_or_default()),
@@ -54,7 +63,9 @@ impl Dispatcher {
             Own::Client => self.client(spec, command, out),
             Own::Info => self.info(out),
             // These change what a queue means, and are dealt with before anything is queued.
-            Own::Multi | Own::Exec | Own::Discard | Own::Watch | Own::Quit | Own::Reset => build::error(out, fixed::NO_MULTI),
+            Own::Multi | Own::Exec | Own::Discard | Own::Watch | Own::Quit | Own::Reset => {
+                build::error(out, fixed::NO_MULTI)
+            }
         }
     }
 
@@ -63,11 +74,16 @@ impl Dispatcher {
         let value = command.arg(2).unwrap_or_default();
         match (&sub[..], command.argc()) {
             (b"id", _) => build::int(out, self.session.id as i64),
-            (b"getname", _) if self.identity.name.is_empty() => build::null_bulk(out, Protocol::Resp2),
+            (b"getname", _) if self.identity.name.is_empty() => {
+                build::null_bulk(out, Protocol::Resp2)
+            }
             (b"getname", _) => build::bulk(out, &self.identity.name),
             (b"setname", _) => self.set_name(value, out),
             (b"setinfo", 4) => self.set_info(value, command.arg(3).unwrap_or_default(), out),
-            _ => build::error(out, refusal::refused(spec, "is not supported by this version of lockstep")),
+            _ => build::error(
+                out,
+                refusal::refused(spec, "is not supported by this version of lockstep"),
+            ),
         }
     }
 
@@ -94,14 +110,20 @@ impl Dispatcher {
             build::status(out, "OK");
         } else {
             let name = ["lib-name", "lib-ver"][which];
-            build::error(out, format!("ERR {name} cannot contain spaces, newlines or special characters."));
+            build::error(
+                out,
+                format!("ERR {name} cannot contain spaces, newlines or special characters."),
+            );
         }
     }
 
     /// HELLO [version [AUTH user password] [SETNAME name]].
     fn hello(&mut self, command: &Command<'_>, out: &mut BytesMut) {
         if let Some(version) = command.arg(1) {
-            match std::str::from_utf8(version).ok().and_then(|text| text.parse::<i64>().ok()) {
+            match std::str::from_utf8(version)
+                .ok()
+                .and_then(|text| text.parse::<i64>().ok())
+            {
                 Some(2) => {}
                 Some(_) => return build::error(out, fixed::NOPROTO),
                 None => return build::error(out, fixed::PROTO_NOT_INT),
@@ -111,16 +133,23 @@ impl Dispatcher {
         while let Some(option) = command.arg(at) {
             let (first, second) = (command.arg(at + 1), command.arg(at + 2));
             match (option.to_ascii_lowercase().as_slice(), first, second) {
-                (b"auth", Some(user), Some(_)) if user != b"default" => return build::error(out, fixed::WRONGPASS),
+                (b"auth", Some(user), Some(_)) if user != b"default" => {
+                    return build::error(out, fixed::WRONGPASS);
+                }
                 (b"auth", Some(_), Some(_)) => at += 3,
-                (b"setname", Some(name), _) if !Identity::is_valid(name) => return build::error(out, fixed::CLIENT_NAME),
+                (b"setname", Some(name), _) if !Identity::is_valid(name) => {
+                    return build::error(out, fixed::CLIENT_NAME);
+                }
                 (b"setname", Some(name), _) => {
                     self.identity.name = name.to_vec();
                     at += 2;
                 }
                 _ => {
                     let option = String::from_utf8_lossy(option);
-                    return build::error(out, format!("ERR Syntax error in HELLO option '{option}'"));
+                    return build::error(
+                        out,
+                        format!("ERR Syntax error in HELLO option '{option}'"),
+                    );
                 }
             }
         }
@@ -159,8 +188,14 @@ impl Dispatcher {
             topology.shards(),
         );
         for (i, address) in topology.addresses().iter().enumerate() {
-            let state = if self.context.engine.link(i as u16).is_available() { "up" } else { "down" };
-            text.push_str(&format!("lockstep_shard{i}:address={address},state={state}\r\n"));
+            let state = if self.context.engine.link(i as u16).is_available() {
+                "up"
+            } else {
+                "down"
+            };
+            text.push_str(&format!(
+                "lockstep_shard{i}:address={address},state={state}\r\n"
+            ));
         }
         build::bulk(out, text);
     }
@@ -175,7 +210,11 @@ fn ping(spec: &CommandSpec, command: &Command<'_>, out: &mut BytesMut) {
 }
 
 fn select(command: &Command<'_>, out: &mut BytesMut) {
-    match command.arg(1).and_then(|text| std::str::from_utf8(text).ok()).and_then(|text| text.parse::<i32>().ok()) {
+    match command
+        .arg(1)
+        .and_then(|text| std::str::from_utf8(text).ok())
+        .and_then(|text| text.parse::<i32>().ok())
+    {
         Some(0) => build::status(out, "OK"),
         Some(1..16) => build::error(out, fixed::OTHER_DB),
         Some(_) => build::error(out, fixed::DB_OUT_OF_RANGE),

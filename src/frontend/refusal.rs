@@ -19,7 +19,8 @@ pub mod fixed {
     pub const DB_OUT_OF_RANGE: &str = "ERR DB index is out of range";
     pub const OTHER_DB: &str = "ERR this version of lockstep serves database 0 only";
     pub const SYNTAX: &str = "ERR syntax error";
-    pub const CLIENT_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
+    pub const CLIENT_NAME: &str =
+        "ERR Client names cannot contain spaces, newlines or special characters.";
     pub const NOPROTO: &str = "NOPROTO unsupported protocol version";
     pub const PROTO_NOT_INT: &str = "ERR Protocol version is not an integer or out of range";
     pub const AUTH_UNSET: &str = "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?";
@@ -41,14 +42,27 @@ pub fn unknown_command(command: &Command<'_>) -> Vec<u8> {
         args.extend_from_slice(b"' ");
     }
     let name = c_string(command.name(), SHOWN_MAX);
-    [b"ERR unknown command '", name, b"', with args beginning with: ", &args].concat()
+    [
+        b"ERR unknown command '",
+        name,
+        b"', with args beginning with: ",
+        &args,
+    ]
+    .concat()
 }
 
 /// `unknown subcommand`, as redis-server 7.0 words it.
 pub fn unknown_subcommand(container: &CommandSpec, command: &Command<'_>) -> Vec<u8> {
     let sub = c_string(command.arg(1).unwrap_or_default(), 128);
     let container = container.name.to_uppercase();
-    [b"ERR unknown subcommand '", sub, b"'. Try ", container.as_bytes(), b" HELP."].concat()
+    [
+        b"ERR unknown subcommand '",
+        sub,
+        b"'. Try ",
+        container.as_bytes(),
+        b" HELP.",
+    ]
+    .concat()
 }
 
 /// What C's `%.*s` shows of an argument.
@@ -64,12 +78,18 @@ pub fn arity(spec: &CommandSpec) -> String {
 
 /// A command that lockstep does not serve.
 pub fn refused(spec: &CommandSpec, reason: &str) -> String {
-    format!("ERR {} {reason}", spec.name.replace('|', " ").to_uppercase())
+    format!(
+        "ERR {} {reason}",
+        spec.name.replace('|', " ").to_uppercase()
+    )
 }
 
 /// A command that would wait.
 pub fn blocking(spec: &CommandSpec) -> String {
-    refused(spec, "would block, which this version of lockstep does not support outside MULTI")
+    refused(
+        spec,
+        "would block, which this version of lockstep does not support outside MULTI",
+    )
 }
 
 /// A command whose keys are where it cannot have them.
@@ -85,14 +105,20 @@ pub fn misplaced(spec: &CommandSpec, why: Misplaced) -> String {
         Misplaced::Undeclared => format!(
             "CROSSSLOT {name} declares no key, so lockstep cannot tell its shard: declare the keys that it touches"
         ),
-        Misplaced::Reserved => "ERR keys that begin with '__lockstep:' are reserved for lockstep itself".into(),
+        Misplaced::Reserved => {
+            "ERR keys that begin with '__lockstep:' are reserved for lockstep itself".into()
+        }
     }
 }
 
 /// The answer to an EXEC that ran natively on one shard and got no reply.
 pub fn exec_failed(failure: &Failure) -> String {
     match failure {
-        Failure::NeverSent(cause) => format!("EXECABORT Transaction discarded because of: {cause}; nothing was applied"),
-        Failure::MaybeSent(cause) => format!("ERR {cause}; the outcome of the transaction is not known: all of it was applied or nothing"),
+        Failure::NeverSent(cause) => {
+            format!("EXECABORT Transaction discarded because of: {cause}; nothing was applied")
+        }
+        Failure::MaybeSent(cause) => format!(
+            "ERR {cause}; the outcome of the transaction is not known: all of it was applied or nothing"
+        ),
     }
 }

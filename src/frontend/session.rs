@@ -81,7 +81,11 @@ impl Session {
             is_blocked: false,
             failed: None,
         };
-        Rc::new(Self { id, turn, io: RefCell::new(io) })
+        Rc::new(Self {
+            id,
+            turn,
+            io: RefCell::new(io),
+        })
     }
 
     /// Takes the next slot; its number is for [`ReplySink`].
@@ -118,7 +122,9 @@ impl Session {
     pub fn complete(self: &Rc<Self>, number: u64, reply: &[u8]) {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
-        let Some(index) = (number & !EXEC).checked_sub(io.head) else { return };
+        let Some(index) = (number & !EXEC).checked_sub(io.head) else {
+            return;
+        };
         if index > 0 {
             if let Some(slot) = io.ring.get_mut(index as usize) {
                 *slot = Slot::Ready(Bytes::copy_from_slice(reply));
@@ -176,10 +182,18 @@ impl Session {
         if let Some(kind) = io.failed {
             return Err(kind.into());
         }
-        if io.task.as_ref().is_none_or(|known| !known.will_wake(task.waker())) {
+        if io
+            .task
+            .as_ref()
+            .is_none_or(|known| !known.will_wake(task.waker()))
+        {
             io.task = Some(task.waker().clone());
         }
-        if io.is_blocked { io.poll_write(task) } else { Ok(()) }
+        if io.is_blocked {
+            io.poll_write(task)
+        } else {
+            Ok(())
+        }
     }
 
     /// Reads more of what the client sends; 0 is its end.
@@ -247,7 +261,9 @@ impl Flush for Session {
         }
         // No task to wake: it is about to run, and goes on with what is blocked then.
         let waker = io.task.take();
-        let written = io.poll_write(&mut Task::from_waker(waker.as_ref().unwrap_or(Waker::noop())));
+        let written = io.poll_write(&mut Task::from_waker(
+            waker.as_ref().unwrap_or(Waker::noop()),
+        ));
         let is_over = io.wants.is_some_and(|want| io.is_now(want)) || written.is_err();
         if let Err(error) = written {
             io.failed = Some(error.kind());

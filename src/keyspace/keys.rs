@@ -91,7 +91,11 @@ impl KeyRule {
             Self::None => Ok(()),
             Self::One(index) => push(command, *index, found),
             Self::Range { first, last, step } => {
-                let range = Find::Range { last: last_relative(*last, *first), step: *step, limit: 0 };
+                let range = Find::Range {
+                    last: last_relative(*last, *first),
+                    step: *step,
+                    limit: 0,
+                };
                 range.find(command, *first, found)
             }
             Self::Specs(specs) => specs.iter().try_for_each(|spec| spec.find(command, found)),
@@ -143,7 +147,12 @@ impl Begin {
 }
 
 impl Find {
-    fn find(&self, command: &Command<'_>, begin: usize, found: &mut Vec<usize>) -> Result<(), KeyError> {
+    fn find(
+        &self,
+        command: &Command<'_>,
+        begin: usize,
+        found: &mut Vec<usize>,
+    ) -> Result<(), KeyError> {
         match self {
             Self::Range { last, step, limit } => {
                 let end = range_end(command.argc(), begin, *last, *limit)?;
@@ -151,10 +160,13 @@ impl Find {
                 Ok(())
             }
             Self::Count { count, first, step } => {
-                let count = command.argc().checked_sub(1).filter(|&max| begin + count <= max).map_or(
-                    Err(KeyError::Malformed),
-                    |_| parse_count(arg(command, begin + count)),
-                )?;
+                let count = command
+                    .argc()
+                    .checked_sub(1)
+                    .filter(|&max| begin + count <= max)
+                    .map_or(Err(KeyError::Malformed), |_| {
+                        parse_count(arg(command, begin + count))
+                    })?;
                 let first = begin + first;
                 // The server checks the count against its arguments and refuses: so may we.
                 if count > command.argc() || first + count * step > command.argc() + step - 1 {
@@ -185,7 +197,10 @@ fn arg<'a>(command: &Command<'a>, index: usize) -> &'a [u8] {
 }
 
 fn parse_count(argument: &[u8]) -> Result<usize, KeyError> {
-    std::str::from_utf8(argument).ok().and_then(|text| text.parse().ok()).ok_or(KeyError::Malformed)
+    std::str::from_utf8(argument)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or(KeyError::Malformed)
 }
 
 /// SORT key [BY pattern] [LIMIT offset count] [GET pattern …] [STORE destination] …: the last
@@ -203,7 +218,9 @@ fn find_sort(command: &Command<'_>, found: &mut Vec<usize>) -> Result<(), KeyErr
         } else if option.eq_ignore_ascii_case(b"store") && left >= 1 {
             store = Some(i);
             i += 1;
-        } else if (option.eq_ignore_ascii_case(b"by") || option.eq_ignore_ascii_case(b"get")) && left >= 1 {
+        } else if (option.eq_ignore_ascii_case(b"by") || option.eq_ignore_ascii_case(b"get"))
+            && left >= 1
+        {
             pattern(arg(command, i), option, i, found)?;
             i += 1;
         }
@@ -212,14 +229,21 @@ fn find_sort(command: &Command<'_>, found: &mut Vec<usize>) -> Result<(), KeyErr
     Ok(())
 }
 
-fn pattern(pattern: &[u8], option: &[u8], at: usize, found: &mut Vec<usize>) -> Result<(), KeyError> {
+fn pattern(
+    pattern: &[u8],
+    option: &[u8],
+    at: usize,
+    found: &mut Vec<usize>,
+) -> Result<(), KeyError> {
     let names_a_key = pattern.contains(&b'*');
     if !names_a_key && (option.eq_ignore_ascii_case(b"by") || pattern == b"#") {
         return Ok(());
     }
     let tag = pattern.iter().position(|&b| b == b'{').and_then(|open| {
         let rest = &pattern[open + 1..];
-        rest.iter().position(|&b| b == b'}').map(|close| &rest[..close])
+        rest.iter()
+            .position(|&b| b == b'}')
+            .map(|close| &rest[..close])
     });
     match tag {
         Some(tag) if !tag.is_empty() && !tag.contains(&b'*') => found.push(at),

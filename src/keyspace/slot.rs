@@ -17,7 +17,10 @@ mod tests {
         assert_eq!(key_slot(b"123456789"), 12739);
         assert_eq!(key_slot(b"foo"), 12182);
         assert_eq!(key_slot(b""), 0);
-        assert_eq!(key_slot(b"{user1000}.following"), key_slot(b"{user1000}.followers"));
+        assert_eq!(
+            key_slot(b"{user1000}.following"),
+            key_slot(b"{user1000}.followers")
+        );
         assert_eq!(key_slot(b"foo{}{bar}"), key_slot_of_whole(b"foo{}{bar}"));
         assert_eq!(key_slot(b"foo{{bar}}zap"), key_slot(b"{{bar}"));
         assert_eq!(key_slot(b"foo{bar}{zap}"), key_slot(b"bar"));
@@ -28,7 +31,11 @@ mod tests {
     fn key_slot_of_whole(key: &[u8]) -> u16 {
         let crc = key.iter().fold(0u16, |crc, &byte| {
             (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
-                if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+                if crc & 0x8000 == 0 {
+                    crc << 1
+                } else {
+                    (crc << 1) ^ 0x1021
+                }
             })
         });
         crc % SLOTS

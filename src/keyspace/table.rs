@@ -65,7 +65,11 @@ impl CommandSpec {
 
     /// Whether so many arguments (name included) can be right.
     pub fn arity_fits(&self, argc: usize) -> bool {
-        if self.arity >= 0 { argc as i64 == self.arity } else { argc as i64 >= -self.arity }
+        if self.arity >= 0 {
+            argc as i64 == self.arity
+        } else {
+            argc as i64 >= -self.arity
+        }
     }
 }
 
@@ -92,7 +96,9 @@ impl CommandTable {
     /// # Errors
     /// A text that says what in the reply is not as Redis 7 documents it.
     pub fn from_reply(reply: &Value) -> Result<Self, String> {
-        let entries = reply.as_slice().ok_or("the reply to COMMAND is not an array")?;
+        let entries = reply
+            .as_slice()
+            .ok_or("the reply to COMMAND is not an array")?;
         let commands = read_all(entries)?;
         if commands.is_empty() {
             return Err("the reply to COMMAND is empty".into());
@@ -102,7 +108,8 @@ impl CommandTable {
 
     /// Finds the command, or the subcommand when its first argument names one.
     pub fn lookup(&self, command: &Command<'_>) -> Lookup<'_> {
-        let Some(spec) = Name::fold(command.name()).and_then(|name| self.commands.get(&name)) else {
+        let Some(spec) = Name::fold(command.name()).and_then(|name| self.commands.get(&name))
+        else {
             return Lookup::Unknown;
         };
         let Some(sub) = command.arg(1).filter(|_| !spec.subcommands.is_empty()) else {
@@ -147,14 +154,32 @@ fn read_all(entries: &[Value]) -> Result<Specs, String> {
 
 fn read_one(entry: &Value) -> Result<CommandSpec, String> {
     let fields = entry.as_slice().ok_or("a COMMAND entry is not an array")?;
-    let name = fields.first().and_then(Value::as_str).ok_or("a COMMAND entry has no name")?.to_lowercase();
-    let int = |i: usize| fields.get(i).and_then(Value::as_int).ok_or(format!("COMMAND: {name}: field {i} is no integer"));
-    let specs = fields.get(8).and_then(Value::as_slice).ok_or(format!("COMMAND: {name} has no key specifications"))?;
+    let name = fields
+        .first()
+        .and_then(Value::as_str)
+        .ok_or("a COMMAND entry has no name")?
+        .to_lowercase();
+    let int = |i: usize| {
+        fields
+            .get(i)
+            .and_then(Value::as_int)
+            .ok_or(format!("COMMAND: {name}: field {i} is no integer"))
+    };
+    let specs = fields
+        .get(8)
+        .and_then(Value::as_slice)
+        .ok_or(format!("COMMAND: {name} has no key specifications"))?;
     let subcommands = fields.get(9).and_then(Value::as_slice).unwrap_or(&[]);
     let keys = read_keys(&name, specs, int(3)?, int(4)?, int(5)?);
     let mut spec = CommandSpec {
         arity: int(1)?,
-        flags: fields.get(2).and_then(Value::as_slice).unwrap_or(&[]).iter().map(flag_bit).sum(),
+        flags: fields
+            .get(2)
+            .and_then(Value::as_slice)
+            .unwrap_or(&[])
+            .iter()
+            .map(flag_bit)
+            .sum(),
         keys,
         treatment: Treatment::Route,
         subcommands: read_all(subcommands)?,
@@ -166,7 +191,10 @@ fn read_one(entry: &Value) -> Result<CommandSpec, String> {
 
 fn flag_bit(flag: &Value) -> u32 {
     let text = flag.as_str().unwrap_or_default();
-    FLAG_NAMES.iter().find(|(name, _)| *name == text).map_or(0, |(_, flag)| *flag as u32)
+    FLAG_NAMES
+        .iter()
+        .find(|(name, _)| *name == text)
+        .map_or(0, |(_, flag)| *flag as u32)
 }
 
 /// The key specifications when they tell all, code of our own for SORT, the legacy triple
@@ -175,7 +203,10 @@ fn read_keys(name: &str, specs: &[Value], first: i64, last: i64, step: i64) -> K
     if name == "sort" || name == "sort_ro" {
         return KeyRule::Sort;
     }
-    let data: Vec<&Value> = specs.iter().filter(|spec| !has_flag(spec, "not_key")).collect();
+    let data: Vec<&Value> = specs
+        .iter()
+        .filter(|spec| !has_flag(spec, "not_key"))
+        .collect();
     if data.is_empty() {
         return match (first, specs.is_empty()) {
             (1.., true) => range(first as usize, last, step.max(1) as usize),
@@ -191,11 +222,26 @@ fn read_keys(name: &str, specs: &[Value], first: i64, last: i64, step: i64) -> K
 }
 
 fn range(first: usize, last: i64, step: usize) -> KeyRule {
-    if last == first as i64 { KeyRule::One(first) } else { KeyRule::Range { first, last, step } }
+    if last == first as i64 {
+        KeyRule::One(first)
+    } else {
+        KeyRule::Range { first, last, step }
+    }
 }
 
 fn simplify(specs: Vec<KeySpec>) -> KeyRule {
-    if let [KeySpec { begin: Begin::Index(first), find: Find::Range { last, step, limit: 0 | 1 } }] = specs[..] {
+    if let [
+        KeySpec {
+            begin: Begin::Index(first),
+            find:
+                Find::Range {
+                    last,
+                    step,
+                    limit: 0 | 1,
+                },
+        },
+    ] = specs[..]
+    {
         let last = if last < 0 { last } else { first as i64 + last };
         return range(first, last, step);
     }
@@ -203,7 +249,9 @@ fn simplify(specs: Vec<KeySpec>) -> KeyRule {
 }
 
 fn has_flag(spec: &Value, flag: &str) -> bool {
-    let flags = field(spec, "flags").and_then(Value::as_slice).unwrap_or(&[]);
+    let flags = field(spec, "flags")
+        .and_then(Value::as_slice)
+        .unwrap_or(&[]);
     flags.iter().any(|f| f.as_str() == Some(flag))
 }
 
@@ -212,7 +260,10 @@ fn read_spec(spec: &Value) -> Option<KeySpec> {
     let place = field(begin, "spec")?;
     let begin = match field(begin, "type")?.as_str()? {
         "index" => Begin::Index(usize_of(place, "index")?),
-        "keyword" => Begin::Keyword(field(place, "keyword")?.as_str()?.as_bytes().to_vec(), field(place, "startfrom")?.as_int()?),
+        "keyword" => Begin::Keyword(
+            field(place, "keyword")?.as_str()?.as_bytes().to_vec(),
+            field(place, "startfrom")?.as_int()?,
+        ),
         _ => return None,
     };
     let find = field(spec, "find_keys")?;
@@ -240,10 +291,16 @@ fn usize_of(map: &Value, name: &str) -> Option<usize> {
 /// A field of a map, which RESP2 writes as a flat array.
 fn field<'a>(map: &'a Value, name: &str) -> Option<&'a Value> {
     if let Value::Map(pairs) = map {
-        return pairs.iter().find(|(key, _)| key.as_str() == Some(name)).map(|(_, value)| value);
+        return pairs
+            .iter()
+            .find(|(key, _)| key.as_str() == Some(name))
+            .map(|(_, value)| value);
     }
     let flat = map.as_slice()?;
-    let at = flat.iter().step_by(2).position(|key| key.as_str() == Some(name))?;
+    let at = flat
+        .iter()
+        .step_by(2)
+        .position(|key| key.as_str() == Some(name))?;
     flat.get(2 * at + 1)
 }
 

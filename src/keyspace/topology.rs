@@ -14,9 +14,13 @@ impl Topology {
     /// A map over these shards, in this order (the order is part of the map).
     pub fn new(addresses: Vec<String>) -> Self {
         let shards = addresses.len() as u32;
-        let shard_of_slot =
-            (0..u32::from(SLOTS)).map(|slot| (slot * shards / u32::from(SLOTS)) as u16).collect();
-        Self { addresses, shard_of_slot }
+        let shard_of_slot = (0..u32::from(SLOTS))
+            .map(|slot| (slot * shards / u32::from(SLOTS)) as u16)
+            .collect();
+        Self {
+            addresses,
+            shard_of_slot,
+        }
     }
 
     /// The number of shards.

@@ -90,8 +90,14 @@ impl Treatment {
             return Self::Refused(LATER);
         }
         match spec.keys {
-            KeyRule::None => Self::Refused(if spec.is(Flag::Admin) { OPERATOR } else { LATER }),
-            KeyRule::Untold => Self::Refused("touches keys that lockstep cannot tell from its arguments"),
+            KeyRule::None => Self::Refused(if spec.is(Flag::Admin) {
+                OPERATOR
+            } else {
+                LATER
+            }),
+            KeyRule::Untold => {
+                Self::Refused("touches keys that lockstep cannot tell from its arguments")
+            }
             _ if spec.is(Flag::Blocking) => Self::Block { always: true },
             _ => Self::Route,
         }
@@ -122,7 +128,9 @@ fn by_name(name: &str, sub: &str) -> Option<Treatment> {
         "reset" => Mine(Own::Reset),
         "info" => Mine(Own::Info),
         "command" | "time" | "lolwut" | "cluster" | "readonly" | "readwrite" => Anywhere,
-        "flushall" | "flushdb" | "swapdb" | "keys" | "scan" | "dbsize" | "randomkey" | "wait" => Refused(WHOLE),
+        "flushall" | "flushdb" | "swapdb" | "keys" | "scan" | "dbsize" | "randomkey" | "wait" => {
+            Refused(WHOLE)
+        }
         "object" | "xgroup" | "xinfo" | "memory" if sub.is_empty() => Anywhere,
         _ => return None,
     })

@@ -30,33 +30,57 @@ pub(crate) fn dial(config: &Config, address: &Address) -> Dial {
     Dial {
         address: address.to_string(),
         user: config.shard_user.clone().unwrap_or_default(),
-        password: config.shard_password.as_ref().map(|secret| secret.reveal().to_owned()).unwrap_or_default(),
+        password: config
+            .shard_password
+            .as_ref()
+            .map(|secret| secret.reveal().to_owned())
+            .unwrap_or_default(),
         connect_timeout: config.connect_timeout,
-        scripts: crate::txn::script::ALL.iter().map(|script| script.source()).collect(),
+        scripts: crate::txn::script::ALL
+            .iter()
+            .map(|script| script.source())
+            .collect(),
     }
 }
 
 /// Asks every shard, again and again until it has answered.
-pub(super) async fn discover(config: &Config, readiness: &Readiness, shutdown: &Shutdown) -> Result<Learned, StartError> {
+pub(super) async fn discover(
+    config: &Config,
+    readiness: &Readiness,
+    shutdown: &Shutdown,
+) -> Result<Learned, StartError> {
     let mut table = None;
     let mut versions = Vec::new();
     for address in &config.shards {
         let asked = ask_until_answered(config, address, readiness, shutdown).await?;
         versions.push(version(address, &asked.info)?);
         let Value::Array(_) = &asked.commands else {
-            return Err(StartError::Shard(format!("shard {address} does not answer COMMAND with an array")));
+            return Err(StartError::Shard(format!(
+                "shard {address} does not answer COMMAND with an array"
+            )));
         };
-        let this = CommandTable::from_reply(&asked.commands).map_err(|why| StartError::Shard(format!("shard {address}: {why}")))?;
+        let this = CommandTable::from_reply(&asked.commands)
+            .map_err(|why| StartError::Shard(format!("shard {address}: {why}")))?;
         table = narrower(table, this, address);
     }
     versions.sort_unstable();
     let table = table.ok_or_else(|| StartError::Shard("no shards are configured".into()))?;
-    let lowest = versions.first().map(|version| version.1.clone()).unwrap_or_default();
-    Ok(Learned { table, redis_version: lowest })
+    let lowest = versions
+        .first()
+        .map(|version| version.1.clone())
+        .unwrap_or_default();
+    Ok(Learned {
+        table,
+        redis_version: lowest,
+    })
 }
 
 /// Shards of different versions: the commands that all of them know are what can be served.
-fn narrower(known: Option<CommandTable>, this: CommandTable, address: &Address) -> Option<CommandTable> {
+fn narrower(
+    known: Option<CommandTable>,
+    this: CommandTable,
+    address: &Address,
+) -> Option<CommandTable> {
     match known {
         Some(known) if known.len() <= this.len() => {
             if known.len() < this.len() {
@@ -74,10 +98,19 @@ fn narrower(known: Option<CommandTable>, this: CommandTable, address: &Address) 
 
 /// `redis_version` as numbers and as text.
 fn version(address: &Address, info: &str) -> Result<(Vec<u32>, String), StartError> {
-    let line = info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or_default().trim();
-    let numbers: Vec<u32> = line.split('.').filter_map(|number| number.parse().ok()).collect();
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("redis_version:"))
+        .unwrap_or_default()
+        .trim();
+    let numbers: Vec<u32> = line
+        .split('.')
+        .filter_map(|number| number.parse().ok())
+        .collect();
     if numbers.first().is_none_or(|major| *major < MAJOR_MIN) {
-        return Err(StartError::Shard(format!("shard {address} runs Redis '{line}': version {MAJOR_MIN}.0 or newer is needed")));
+        return Err(StartError::Shard(format!(
+            "shard {address} runs Redis '{line}': version {MAJOR_MIN}.0 or newer is needed"
+        )));
     }
     Ok((numbers, line.to_owned()))
 }
@@ -87,7 +120,12 @@ struct Asked {
     info: String,
 }
 
-async fn ask_until_answered(config: &Config, address: &Address, readiness: &Readiness, shutdown: &Shutdown) -> Result<Asked, StartError> {
+async fn ask_until_answered(
+    config: &Config,
+    address: &Address,
+    readiness: &Readiness,
+    shutdown: &Shutdown,
+) -> Result<Asked, StartError> {
     let objection = format!("shard {address}");
     let mut wait = config.reconnect_backoff_min;
     loop {
@@ -105,21 +143,31 @@ async fn ask_until_answered(config: &Config, address: &Address, readiness: &Read
             () = tokio::time::sleep(wait) => {}
             () = shutdown.draining() => return Err(StartError::Stopped),
         }
-        wait = (wait * 2).min(config.reconnect_backoff_max).max(Duration::from_millis(10));
+        wait = (wait * 2)
+            .min(config.reconnect_backoff_max)
+            .max(Duration::from_millis(10));
     }
 }
 
 async fn ask(config: &Config, address: &Address) -> Result<Asked, String> {
-    let stream = dial(config, address).connect(Protocol::Resp2).await.map_err(|cause| cause.to_string())?;
-    let replies = timeout(config.request_timeout, exchange(stream)).await.map_err(|_| "no answer in time".to_owned())?;
+    let stream = dial(config, address)
+        .connect(Protocol::Resp2)
+        .await
+        .map_err(|cause| cause.to_string())?;
+    let replies = timeout(config.request_timeout, exchange(stream))
+        .await
+        .map_err(|_| "no answer in time".to_owned())?;
     let replies = replies.map_err(|error| error.to_string())?;
-    let [commands, info] = &replies[..] else { return Err("an answer is missing".into()) };
+    let [commands, info] = &replies[..] else {
+        return Err("an answer is missing".into());
+    };
     for reply in [commands, info] {
         if resp::is_error(reply) {
             return Err(String::from_utf8_lossy(resp::error_text(reply)).into_owned());
         }
     }
-    let commands = Value::decode(commands, &Limits::default()).map_err(|error| error.to_string())?;
+    let commands =
+        Value::decode(commands, &Limits::default()).map_err(|error| error.to_string())?;
     let info = String::from_utf8_lossy(resp::as_bulk(info).unwrap_or_default()).into_owned();
     Ok(Asked { commands, info })
 }
@@ -129,11 +177,17 @@ async fn exchange(mut stream: TcpStream) -> std::io::Result<Vec<Bytes>> {
     build::command(&mut request, ["COMMAND"]);
     build::command(&mut request, ["INFO", "server"]);
     stream.write_all(&request).await?;
-    let (mut buffer, mut scanner, mut replies) = (BytesMut::new(), ReplyScanner::new(Limits::default()), Vec::new());
+    let (mut buffer, mut scanner, mut replies) = (
+        BytesMut::new(),
+        ReplyScanner::new(Limits::default()),
+        Vec::new(),
+    );
     while replies.len() < 2 {
         match scanner.scan(&buffer).map_err(std::io::Error::other)? {
             Some(len) => replies.push(buffer.split_to(len).freeze()),
-            None if stream.read_buf(&mut buffer).await? == 0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            None if stream.read_buf(&mut buffer).await? == 0 => {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
             None => {}
         }
     }

@@ -85,7 +85,12 @@ impl Server {
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start(config: Arc<Config>, metrics: Arc<Metrics>, readiness: Readiness, shutdown: Shutdown) -> Result<Self, StartError> {
+    pub async fn start(
+        config: Arc<Config>,
+        metrics: Arc<Metrics>,
+        readiness: Readiness,
+        shutdown: Shutdown,
+    ) -> Result<Self, StartError> {
         readiness.block("server", "learning the shards' commands");
         let learned = discover::discover(&config, &readiness, &shutdown).await?;
         let listener = listen(&config).await?;
@@ -95,7 +100,10 @@ impl Server {
             metrics,
             topology: Arc::new(Topology::new(addresses)),
             table: Arc::new(learned.table),
-            info: Arc::new(ServerInfo { redis_version: learned.redis_version, started: std::time::Instant::now() }),
+            info: Arc::new(ServerInfo {
+                redis_version: learned.redis_version,
+                started: std::time::Instant::now(),
+            }),
             turnstile: Arc::default(),
             shutdown,
             clients: Arc::default(),
@@ -105,7 +113,10 @@ impl Server {
             .map(|number| worker::start(number, common.clone()))
             .collect::<io::Result<Vec<_>>>()
             .map_err(StartError::Worker)?;
-        let senders = workers.iter().map(|worker| (worker.sender.clone(), Arc::clone(&worker.clients))).collect();
+        let senders = workers
+            .iter()
+            .map(|worker| (worker.sender.clone(), Arc::clone(&worker.clients)))
+            .collect();
         tokio::spawn(accept_until_draining(listener, senders, common));
         readiness.clear("server");
         tracing::info!(%address, workers = workers.len(), "serving");
@@ -126,7 +137,10 @@ impl Server {
 }
 
 async fn listen(config: &Config) -> Result<TcpListener, StartError> {
-    let failed = |source| StartError::Listen { address: config.listen.to_string(), source };
+    let failed = |source| StartError::Listen {
+        address: config.listen.to_string(),
+        source,
+    };
     let target = (config.listen.host().to_owned(), config.listen.port());
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in tokio::net::lookup_host(target).await.map_err(failed)? {
@@ -139,7 +153,11 @@ async fn listen(config: &Config) -> Result<TcpListener, StartError> {
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
+    let socket = if address.is_ipv4() {
+        tokio::net::TcpSocket::new_v4()
+    } else {
+        tokio::net::TcpSocket::new_v6()
+    }?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -172,10 +190,16 @@ async fn admit(mut stream: TcpStream, workers: &Senders, common: &Common, next_i
         common.metrics.clients_rejected[Rejection::ClientsMax].increment(1);
         // Fits into any socket's empty buffer; whoever does not take it does not get it.
         let text = format!("-{}\r\n", fixed::MAX_CLIENTS);
-        let _ = tokio::time::timeout(Duration::from_millis(10), stream.write_all(text.as_bytes())).await;
+        let _ = tokio::time::timeout(Duration::from_millis(10), stream.write_all(text.as_bytes()))
+            .await;
         return;
     }
-    let Some((sender, clients)) = workers.iter().min_by_key(|(_, clients)| clients.load(Ordering::Relaxed)) else { return };
+    let Some((sender, clients)) = workers
+        .iter()
+        .min_by_key(|(_, clients)| clients.load(Ordering::Relaxed))
+    else {
+        return;
+    };
     let Ok(stream) = prepare(stream, common) else {
         common.metrics.clients_rejected[Rejection::System].increment(1);
         return;
@@ -192,7 +216,9 @@ fn prepare(stream: TcpStream, common: &Common) -> io::Result<std::net::TcpStream
     stream.set_nodelay(true)?;
     let keepalive = common.config.tcp_keepalive;
     if !keepalive.is_zero() {
-        let keepalive = socket2::TcpKeepalive::new().with_time(keepalive).with_interval(keepalive / 3 + Duration::from_secs(1));
+        let keepalive = socket2::TcpKeepalive::new()
+            .with_time(keepalive)
+            .with_interval(keepalive / 3 + Duration::from_secs(1));
         socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
     }
     stream.into_std()

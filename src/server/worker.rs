@@ -40,23 +40,38 @@ pub(super) struct Handle {
 
 /// Starts a worker's thread.
 pub(super) fn start(number: usize, common: Common) -> io::Result<Handle> {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-    // A runtime of this kind cannot move to another thread; this one only shows that there can
-    // be one, so that failing is noticed here.
-    drop(runtime?);
     let (sender, receiver) = mpsc::channel(HANDOVER_MAX);
     let clients = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&clients);
-    let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-        match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
-            Ok(runtime) => runtime.block_on(run(number, common, receiver, count)),
-            Err(error) => tracing::error!(%error, "a worker has no runtime"),
-        }
-    })?;
-    Ok(Handle { thread, sender, clients })
+    // A runtime of this kind cannot move to another thread, so its thread says how it went.
+    let (started, wait) = std::sync::mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new()
+        .name(format!("worker-{number}"))
+        .spawn(move || {
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default());
+            let told = runtime.as_ref().map(drop).map_err(|error| error.kind());
+            if started.send(told).is_ok()
+                && let Ok(runtime) = runtime
+            {
+                runtime.block_on(run(number, common, receiver, count));
+            }
+        })?;
+    wait.recv().map_err(io::Error::other)??;
+    Ok(Handle {
+        thread,
+        sender,
+        clients,
+    })
 }
 
-async fn run(number: usize, common: Common, mut accepted: mpsc::Receiver<Accepted>, clients: Arc<AtomicUsize>) {
+async fn run(
+    number: usize,
+    common: Common,
+    mut accepted: mpsc::Receiver<Accepted>,
+    clients: Arc<AtomicUsize>,
+) {
     let context = context(&common);
     spawn_local(Rc::clone(&context.turn).flush_for_ever());
     spawn_local(tick(Rc::clone(&context), common.clone()));
@@ -76,7 +91,11 @@ async fn run(number: usize, common: Common, mut accepted: mpsc::Receiver<Accepte
 }
 
 fn serve(client: Accepted, context: &Rc<Context>, common: &Common, clients: &Arc<AtomicUsize>) {
-    let (context, all, mine) = (Rc::clone(context), Arc::clone(&common.clients), Arc::clone(clients));
+    let (context, all, mine) = (
+        Rc::clone(context),
+        Arc::clone(&common.clients),
+        Arc::clone(clients),
+    );
     let metrics = Arc::clone(&common.metrics);
     spawn_local(async move {
         metrics.clients_connected.increment(1.0);
@@ -93,7 +112,11 @@ fn serve(client: Accepted, context: &Rc<Context>, common: &Common, clients: &Arc
 /// Clients leave as soon as they are in the middle of nothing; transactions are finished.
 async fn drain(context: &Rc<Context>, common: &Common) {
     context.is_draining.set(true);
-    context.sessions.borrow().values().for_each(|session| session.wake());
+    context
+        .sessions
+        .borrow()
+        .values()
+        .for_each(|session| session.wake());
     let finished = async {
         while !context.sessions.borrow().is_empty() || context.engine.active() > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -108,7 +131,12 @@ async fn drain(context: &Rc<Context>, common: &Common) {
 
 fn left_over(context: &Context, why: &str) {
     let (clients, transactions) = (context.sessions.borrow().len(), context.engine.active());
-    tracing::warn!(clients, transactions, why, "worker stops; unfinished transactions are left to recovery");
+    tracing::warn!(
+        clients,
+        transactions,
+        why,
+        "worker stops; unfinished transactions are left to recovery"
+    );
 }
 
 /// Checks time limits, and publishes what is too frequent to publish at each change.
@@ -125,16 +153,36 @@ async fn tick(context: Rc<Context>, common: Common) {
 fn context(common: &Common) -> Rc<Context> {
     let config = &common.config;
     let turn = Rc::new(Turn::default());
-    let limits = Limits { reply_bytes_max: config.reply_bytes_max, ..Limits::default() };
+    let limits = Limits {
+        reply_bytes_max: config.reply_bytes_max,
+        ..Limits::default()
+    };
     let (mut links, mut pools) = (Vec::new(), Vec::new());
     for (address, metrics) in config.shards.iter().zip(&common.metrics.shards) {
         let dial = dial(config, address);
-        let link = Link::new(dial.clone(), Protocol::Resp2, link_options(config, limits), Rc::clone(&turn), metrics.clone());
+        let link = Link::new(
+            dial.clone(),
+            Protocol::Resp2,
+            link_options(config, limits),
+            Rc::clone(&turn),
+            metrics.clone(),
+        );
         spawn_local(Rc::clone(&link).run());
         links.push(link);
-        pools.push(Pool::new(dial, pool_options(config, limits), metrics.clone()));
+        pools.push(Pool::new(
+            dial,
+            pool_options(config, limits),
+            metrics.clone(),
+        ));
     }
-    let engine = Engine::new(links, pools, times(config), Arc::clone(&common.turnstile), Arc::clone(&common.metrics), boot_id());
+    let engine = Engine::new(
+        links,
+        pools,
+        times(config),
+        Arc::clone(&common.turnstile),
+        Arc::clone(&common.metrics),
+        boot_id(),
+    );
     Rc::new(Context {
         config: Arc::clone(config),
         topology: Arc::clone(&common.topology),
@@ -180,13 +228,20 @@ fn times(config: &Config) -> Times {
         backoff_ms: 5,
         backoff_max_ms: 250,
     };
-    Times { lock_wait: config.lock_wait, retention: config.decision_retention, limits, scan_interval: config.recovery_scan_interval }
+    Times {
+        lock_wait: config.lock_wait,
+        retention: config.decision_retention,
+        limits,
+        scan_interval: config.recovery_scan_interval,
+    }
 }
 
 /// 64 random bits: unique among all workers of all proxies for all practical purposes.
 fn boot_id() -> String {
     let random = getrandom::u64().unwrap_or_else(|_| {
-        let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
         since_epoch.as_nanos() as u64 ^ (u64::from(std::process::id()) << 40)
     });
     format!("{random:016x}")

@@ -56,15 +56,15 @@
 //! and the channel `__lockstep:released:<id>`, on which release and abort announce themselves.
 //! A record has no time to live while undecided; nothing in doubt is ever deleted by a timer.
 
-pub mod names;
-pub mod redo;
-pub mod script;
-pub mod plan;
-pub mod queue;
 pub mod coordinator;
 mod finish;
+pub mod names;
 pub mod participant;
+pub mod plan;
+pub mod queue;
 pub mod recovery;
+pub mod redo;
+pub mod script;
 pub mod step;
 pub mod types;
 

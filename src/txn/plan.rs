@@ -36,7 +36,11 @@ enum Answer {
     /// The reply to command `index` of branch `branch`.
     Whole { branch: usize, index: usize },
     /// Merged from pieces.
-    Merged { split: Split, keys: usize, pieces: Vec<Piece> },
+    Merged {
+        split: Split,
+        keys: usize,
+        pieces: Vec<Piece>,
+    },
 }
 
 /// A piece of a split command: the reply it gives, and which of the command's keys it has.
@@ -97,11 +101,27 @@ impl Plan {
             let branch = self.branch(Part { shard, db });
             let this = &mut self.branches[branch];
             encode_piece(&mut this.commands, split, command, &positions);
-            this.intent.command(piece_args(split, command, &positions).collect::<Vec<_>>().into_iter());
-            let index = this.added(positions.iter().filter_map(|&at| command.arg(1 + at * split.step())));
-            answer.push(Piece { branch, index, positions });
+            this.intent.command(
+                piece_args(split, command, &positions)
+                    .collect::<Vec<_>>()
+                    .into_iter(),
+            );
+            let index = this.added(
+                positions
+                    .iter()
+                    .filter_map(|&at| command.arg(1 + at * split.step())),
+            );
+            answer.push(Piece {
+                branch,
+                index,
+                positions,
+            });
         }
-        self.answers.push(Answer::Merged { split, keys, pieces: answer });
+        self.answers.push(Answer::Merged {
+            split,
+            keys,
+            pieces: answer,
+        });
     }
 
     fn branch(&mut self, part: Part) -> usize {
@@ -156,12 +176,25 @@ impl Branch {
 
 impl Answer {
     fn write(&self, replies: &[Vec<Bytes>], out: &mut BytesMut) {
-        let reply = |branch: usize, index: usize| replies.get(branch).and_then(|of| of.get(index)).map(|b| &b[..]);
+        let reply = |branch: usize, index: usize| {
+            replies
+                .get(branch)
+                .and_then(|of| of.get(index))
+                .map(|b| &b[..])
+        };
         match self {
             Self::Ready(bytes) => out.extend_from_slice(bytes),
-            Self::Whole { branch, index } => out.extend_from_slice(reply(*branch, *index).unwrap_or(LOST)),
-            Self::Merged { split, keys, pieces } => {
-                let pieces = pieces.iter().map(|p| (reply(p.branch, p.index).unwrap_or(LOST), &p.positions[..]));
+            Self::Whole { branch, index } => {
+                out.extend_from_slice(reply(*branch, *index).unwrap_or(LOST))
+            }
+            Self::Merged {
+                split,
+                keys,
+                pieces,
+            } => {
+                let pieces = pieces
+                    .iter()
+                    .map(|p| (reply(p.branch, p.index).unwrap_or(LOST), &p.positions[..]));
                 merge(*split, *keys, pieces, out);
             }
         }
@@ -193,15 +226,26 @@ pub fn encode_piece(out: &mut BytesMut, split: Split, command: &Command<'_>, pos
     }
 }
 
-fn piece_args<'a>(split: Split, command: &Command<'a>, positions: &[usize]) -> impl Iterator<Item = &'a [u8]> {
+fn piece_args<'a>(
+    split: Split,
+    command: &Command<'a>,
+    positions: &[usize],
+) -> impl Iterator<Item = &'a [u8]> {
     let step = split.step();
-    let keys = positions.iter().flat_map(move |at| (0..step).map(move |offset| 1 + at * step + offset));
+    let keys = positions
+        .iter()
+        .flat_map(move |at| (0..step).map(move |offset| 1 + at * step + offset));
     std::iter::once(command.name()).chain(keys.map(|at| command.arg(at).unwrap_or_default()))
 }
 
 /// The reply to a split command over so many keys, from the replies to its pieces. The first
 /// error among them is the reply as a whole.
-pub fn merge<'a>(split: Split, keys: usize, pieces: impl Iterator<Item = (&'a [u8], &'a [usize])> + Clone, out: &mut BytesMut) {
+pub fn merge<'a>(
+    split: Split,
+    keys: usize,
+    pieces: impl Iterator<Item = (&'a [u8], &'a [usize])> + Clone,
+    out: &mut BytesMut,
+) {
     if let Some((error, _)) = pieces.clone().find(|(reply, _)| resp::is_error(reply)) {
         out.extend_from_slice(error);
         return;
@@ -209,13 +253,20 @@ pub fn merge<'a>(split: Split, keys: usize, pieces: impl Iterator<Item = (&'a [u
     match split {
         Split::Mset => build::status(out, "OK"),
         Split::SumRead | Split::SumWrite => {
-            build::int(out, pieces.filter_map(|(reply, _)| resp::as_int(reply)).sum());
+            build::int(
+                out,
+                pieces.filter_map(|(reply, _)| resp::as_int(reply)).sum(),
+            );
         }
         Split::Mget => merge_values(keys, pieces, out),
     }
 }
 
-fn merge_values<'a>(keys: usize, pieces: impl Iterator<Item = (&'a [u8], &'a [usize])>, out: &mut BytesMut) {
+fn merge_values<'a>(
+    keys: usize,
+    pieces: impl Iterator<Item = (&'a [u8], &'a [usize])>,
+    out: &mut BytesMut,
+) {
     let mut values: Vec<Option<&[u8]>> = vec![None; keys];
     for (reply, positions) in pieces {
         for (value, &at) in resp::elements(reply).zip(positions) {
@@ -250,7 +301,11 @@ pub enum Misplaced {
 ///
 /// # Errors
 /// See [`Misplaced`].
-pub fn shard_of_keys(topology: &Topology, command: &Command<'_>, keys: &[usize]) -> Result<Option<u16>, Misplaced> {
+pub fn shard_of_keys(
+    topology: &Topology,
+    command: &Command<'_>,
+    keys: &[usize],
+) -> Result<Option<u16>, Misplaced> {
     let mut shard = None;
     for &at in keys {
         let key = command.arg(at).unwrap_or_default();

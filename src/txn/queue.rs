@@ -63,7 +63,9 @@ impl Queue {
     /// Each command's bytes and target, in order.
     pub fn items(&self) -> impl Iterator<Item = (&[u8], Target)> {
         let starts = std::iter::once(0).chain(self.items.iter().map(|(end, _)| *end));
-        starts.zip(&self.items).map(|(start, (end, target))| (self.raw.get(start..*end).unwrap_or_default(), *target))
+        starts
+            .zip(&self.items)
+            .map(|(start, (end, target))| (self.raw.get(start..*end).unwrap_or_default(), *target))
     }
 
     /// The shard on which the whole queue can run natively; `fallback` when any will do.
@@ -82,4 +84,3 @@ impl Queue {
         Some(shard.unwrap_or(fallback))
     }
 }
-
