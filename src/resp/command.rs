@@ -187,6 +187,13 @@ impl CommandScanner {
         end.saturating_sub(buffered).max(1)
     }
 
+    /// Bytes of heap this scanner holds. Grows with the bytes of the command under way (by 16 for
+    /// an argument of 6 bytes at worst), never with what they announce; up to 12 KiB are kept
+    /// between commands.
+    pub fn heap_bytes(&self) -> usize {
+        self.args.capacity() * size_of::<Span>() + self.text.capacity()
+    }
+
     fn fail(&mut self, error: ProtocolError) {
         self.state = State::Broken(error);
         self.frame_len = 0;

@@ -5,7 +5,7 @@
 //! Attributes (`|`) in front of a reply are skipped.
 
 use super::number::parse_i64;
-use super::reply::{Head, head, is_message};
+use super::reply::{Head, head, is_message, simple};
 
 /// What a reply is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -172,13 +172,15 @@ impl<'a> Iterator for Elements<'a> {
 
     fn next(&mut self) -> Option<&'a [u8]> {
         while !self.rest.is_empty() {
-            let Some(len) = element_len(self.rest) else {
+            let simple = simple(self.rest);
+            let Some(len) = simple.or_else(|| element_len(self.rest)) else {
                 self.rest = b"";
                 return None;
             };
             let (element, rest) = self.rest.split_at_checked(len)?;
             self.rest = rest;
-            if is_message_push(without_attributes(element)) == self.messages {
+            let message = simple.is_none() && is_message_push(without_attributes(element));
+            if message == self.messages {
                 return Some(element);
             }
         }
@@ -251,10 +253,15 @@ fn behind(bytes: &[u8], mut pending: usize, mut inside: bool) -> Option<&[u8]> {
 }
 
 fn is_message_push(frame: &[u8]) -> bool {
-    frame.first() == Some(&b'>')
-        && line_and_rest(frame)
-            .and_then(|(_, rest)| blob(rest))
-            .is_some_and(is_message)
+    if frame.first() != Some(&b'>') {
+        return false;
+    }
+    match line_and_rest(frame) {
+        Some((line, rest)) if matches!(head(line), Ok(Head::Push(1..))) => {
+            blob(rest).is_some_and(is_message)
+        }
+        _ => false,
+    }
 }
 
 /// The payload of the string (`$`, `!`, `=`) at the start of `bytes`.

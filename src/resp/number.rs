@@ -64,7 +64,7 @@ impl Decimal {
     }
 }
 
-/// Reads a number of one or two digits and its line end at the start of `text`, the form of
+/// Reads a number of one to three digits and its line end at the start of `text`, the form of
 /// nearly every length on the wire. Gives the number and the bytes it took; `None` says nothing
 /// but that the slow way must look.
 #[inline(always)]
@@ -73,6 +73,17 @@ pub(crate) fn short_line(text: &[u8]) -> Option<(usize, usize)> {
         [d @ b'0'..=b'9', b'\r', b'\n', ..] => Some((usize::from(d - b'0'), 3)),
         [t @ b'1'..=b'9', d @ b'0'..=b'9', b'\r', b'\n', ..] => {
             Some((usize::from(t - b'0') * 10 + usize::from(d - b'0'), 4))
+        }
+        [
+            h @ b'1'..=b'9',
+            t @ b'0'..=b'9',
+            d @ b'0'..=b'9',
+            b'\r',
+            b'\n',
+            ..,
+        ] => {
+            let [h, t, d] = [h, t, d].map(|digit| usize::from(digit - b'0'));
+            Some((h * 100 + t * 10 + d, 5))
         }
         _ => None,
     }
@@ -135,12 +146,13 @@ mod tests {
 
     #[test]
     fn short_lines_are_the_same_numbers_the_fast_way() {
-        for value in 0..100_usize {
+        for value in 0..1000_usize {
             let text = format!("{value}\r\nx");
             assert_eq!(short_line(text.as_bytes()), Some((value, text.len() - 1)));
         }
         for text in [
-            "", "1", "1\r", "1\rx", "01\r\n", "-1\r\n", "100\r\n", "1\n", "a\r\n",
+            "", "1", "1\r", "1\rx", "01\r\n", "012\r\n", "-1\r\n", "1000\r\n", "1a2\r\n", "1\n",
+            "a\r\n",
         ] {
             assert_eq!(short_line(text.as_bytes()), None, "{text:?}");
         }

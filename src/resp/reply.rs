@@ -330,7 +330,7 @@ impl ReplyScanner {
 
 /// The length of the reply at the start of `buf` if it is whole and of a common, simple form.
 #[inline(always)]
-fn simple(buf: &[u8]) -> Option<usize> {
+pub(super) fn simple(buf: &[u8]) -> Option<usize> {
     match buf {
         [b'+', b'O', b'K', b'\r', b'\n', ..] => Some(5),
         [b'$', line @ ..] => {
