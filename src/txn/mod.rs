@@ -56,13 +56,13 @@
 //! and the channel `__lockstep:released:<id>`, on which release and abort announce themselves.
 //! A record has no time to live while undecided; nothing in doubt is ever deleted by a timer.
 
-pub mod names;
-pub mod redo;
-pub mod script;
 pub mod coordinator;
 mod finish;
+pub mod names;
 pub mod participant;
 pub mod recovery;
+pub mod redo;
+pub mod script;
 pub mod step;
 pub mod types;
 
