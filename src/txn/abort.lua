@@ -1,10 +1,11 @@
 -- abort: the branch will never run.
 --
 -- KEYS 1 the record
--- ARGV 1 id  2 retention ms of what is left  3 '1': leave a marker where it was prepared
+-- ARGV 1 id  2 retention ms of what is left
+--      3 a prepared record: '0' is deleted, '1' becomes a marker, '-' stays (tombstone only)
 --      4 not-after ms (this server's clock) of a tombstone; without it none is written
 --
--- Answers 'done', 'applied' (nothing changed) or 'late' (absent, nothing changed).
+-- Answers 'done', or, nothing changed: 'applied', 'prepared', or 'late' (absent).
 --
 -- The keys come from the record, so anyone may abort who knows the id. They are not declared:
 -- only a cluster routes scripts by declared keys, plain servers do not look at them.
@@ -14,6 +15,7 @@ local state = record[1]
 if state == 'applied' then return 'applied' end
 if state == 'aborted' then return 'done' end
 if state then
+  if ARGV[3] == '-' then return 'prepared' end
   local keys = cmsgpack.unpack(record[2])
   if ARGV[3] == '1' then
     call('HDEL', KEYS[1], 'redo', 'keys')
@@ -22,7 +24,7 @@ if state then
   else
     call('DEL', KEYS[1])
   end
-  drop(ARGV[1], keys, {'__lockstep:index'})
+  drop(ARGV[1], keys, false)
   return 'done'
 end
 if not ARGV[4] then return 'done' end

@@ -5,20 +5,25 @@
 --
 -- Answers {'now', reply...}, or {state} (false: no record) when nothing was done.
 --
--- HDEL comes first since it is not denyoom: after one write of a script Redis no longer
--- refuses for memory, so a promise is kept on a full server; READONLY, MISCONF and NOREPLICAS
--- still refuse at that first write, whole. Everything that can fail in this script (decoding,
--- too many arguments for unpack) is done before it.
+-- A promise is kept on a full server too: HDEL is not denyoom, and after one write of a script
+-- Redis no longer refuses for memory. READONLY, MISCONF and NOREPLICAS still refuse at the
+-- first write, whole. Everything that can fail in here (decoding, too many arguments for
+-- unpack) is done before it.
 local call, pcall = redis.call, redis.pcall
-local record = call('HMGET', KEYS[1], 'state', 'redo', 'keys')
-if record[1] ~= 'prepared' then return {record[1]} end
-local redo, keys = cmsgpack.unpack(record[2]), cmsgpack.unpack(record[3])
+local record = KEYS[1]
+local promise = call('HMGET', record, 'state', 'redo', 'keys')
+if promise[1] ~= 'prepared' then return {promise[1]} end
+local redo, keys = cmsgpack.unpack(promise[2]), cmsgpack.unpack(promise[3])
 for i = 1, #redo do
-  if #redo[i] > 7000 then return redis.error_reply('TOOLONG command for a script') end
+  if #redo[i] > 7000 then return {err = 'TOOLONG command for a script'} end
 end
 
-call('HDEL', KEYS[1], 'redo')
-call('HSET', KEYS[1], 'state', 'applied')
+local marked = pcall('HSET', record, 'state', 'applied')
+if marked ~= 0 then
+  if string.sub(marked.err, 1, 4) ~= 'OOM ' then return marked end
+  call('HDEL', record, 'redo')
+  call('HSET', record, 'state', 'applied')
+end
 local id, n, entries = ARGV[1], #keys, {}
 for i = 1, n do
   entries[2 * i - 1] = keys[i]

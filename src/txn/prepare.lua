@@ -10,26 +10,37 @@
 -- it: SET and INCR are denyoom, hence OOM, READONLY, MISCONF and NOREPLICAS refuse the whole.
 -- The record is written before the index, so that no index entry can be without a record.
 local call = redis.call
-local id, ttl = ARGV[1], ARGV[2]
-local seen = call('HGET', KEYS[1], 'state')
+local record, id, ttl = KEYS[1], ARGV[1], ARGV[2]
+local seen = call('HGET', record, 'state')
 if seen then return {'seen', seen} end
-local time = call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = call('TIME')
+now = now[1] * 1000 + math.floor(now[2] / 1000)
 if now > tonumber(ARGV[3]) then return {'late', now} end
 
 local keys = cmsgpack.unpack(ARGV[5])
 local n = #keys
 local owner, at
 
-for first = 1, n, 1000 do
-  local owners = call('HMGET', '__lockstep:index', unpack(keys, first, math.min(first + 999, n)))
-  for i = 1, #owners do
-    if owners[i] and owners[i] ~= id then
-      owner, at = owners[i], first + i - 1
+if n <= 3 then
+  -- Cheaper than an array reply while they are few.
+  for i = 1, n do
+    local indexed = call('HGET', '__lockstep:index', keys[i])
+    if indexed and indexed ~= id then
+      owner, at = indexed, i
       break
     end
   end
-  if owner then break end
+else
+  for first = 1, n, 1000 do
+    local indexed = call('HMGET', '__lockstep:index', unpack(keys, first, math.min(first + 999, n)))
+    for i = 1, #indexed do
+      if indexed[i] and indexed[i] ~= id then
+        owner, at = indexed[i], first + i - 1
+        break
+      end
+    end
+    if owner then break end
+  end
 end
 
 local entries = {}
@@ -37,13 +48,12 @@ if not owner then
   for i = 1, n do
     local lock = '__lockstep:lock:' .. keys[i]
     if not call('SET', lock, id, 'NX', 'PX', ttl) then
-      owner = call('GET', lock)
-      if owner ~= id then
+      local holder = call('GET', lock)
+      if holder ~= id then
+        owner, at = holder, i
         for j = 1, i - 1 do call('DEL', '__lockstep:lock:' .. keys[j]) end
-        at = i
         break
       end
-      owner = nil
     end
     entries[2 * i - 1] = keys[i]
     entries[2 * i] = id
@@ -57,11 +67,12 @@ if owner then
 end
 
 call('INCR', '__lockstep:epoch')
+local deadline = string.format('%d', now + ttl)
 if ARGV[7] then
-  call('HSET', KEYS[1], 'state', 'prepared', 'deadline', now + ttl, 'participants', ARGV[4],
+  call('HSET', record, 'state', 'prepared', 'deadline', deadline, 'participants', ARGV[4],
     'keys', ARGV[5], 'redo', ARGV[6], 'rule', ARGV[7])
 else
-  call('HSET', KEYS[1], 'state', 'prepared', 'deadline', now + ttl, 'participants', ARGV[4],
+  call('HSET', record, 'state', 'prepared', 'deadline', deadline, 'participants', ARGV[4],
     'keys', ARGV[5], 'redo', ARGV[6])
 end
 for first = 1, 2 * n, 2000 do

@@ -18,5 +18,5 @@ else
   if ARGV[3] then call('HSET', KEYS[1], 'replies', ARGV[3]) end
   call('PEXPIRE', KEYS[1], ARGV[2])
 end
-if keys then drop(ARGV[1], keys, {'__lockstep:index', '__lockstep:settling'}) end
+if keys then drop(ARGV[1], keys, true) end
 return 'done'

@@ -29,12 +29,10 @@ use sha1::{Digest, Sha1};
 
 use super::redo::Intent;
 use super::{Leave, Millis, Part, Rule, TxnId, names};
+use crate::resp::build::{array_header, bulk, command};
+use crate::resp::number::Decimal;
 
 pub mod answer;
-mod frame;
-mod wire;
-
-use wire::{bulk, command, decimal};
 
 /// How many keys one HSET of [`ApplyPinned`] turns settling.
 const SETTLING_CHUNK: usize = 1_000;
@@ -76,11 +74,11 @@ impl Script {
 
     /// Appends `SCRIPT LOAD`; one reply, the SHA-1.
     pub fn append_load(&self, out: &mut BytesMut) {
-        command(out, &[b"SCRIPT", b"LOAD", self.source.as_bytes()]);
+        plain(out, &[b"SCRIPT", b"LOAD", self.source.as_bytes()]);
     }
 
     fn append_call(&self, out: &mut BytesMut, verb: &[u8], id: &TxnId, args: &[&[u8]]) {
-        wire::header(out, args.len() + 4);
+        array_header(out, args.len() + 4);
         for part in [verb, self.sha1().as_bytes(), b"1", &names::record(id)] {
             bulk(out, part);
         }
@@ -94,7 +92,7 @@ impl Script {
 pub static PREPARE: Script = Script::new("prepare", include_str!("prepare.lua"));
 /// See the operation `apply` in [`super`].
 pub static APPLY: Script = Script::new("apply", include_str!("apply.lua"));
-/// See the operation `abort` in [`super`].
+/// See the operations `abort`, `abort-if-present` and `tombstone` in [`super`].
 pub static ABORT: Script = Script::new(
     "abort",
     concat!(include_str!("drop.lua"), include_str!("abort.lua")),
@@ -132,7 +130,10 @@ impl Prepare<'_> {
     /// Appends the request; one reply, for [`answer::vote`].
     pub fn append(&self, out: &mut BytesMut) {
         let participants = participants_text(self.participants);
-        let (ttl, not_after) = (decimal(self.ttl_ms), decimal(self.not_after_ms));
+        let (ttl, not_after) = (
+            Decimal::of_unsigned(self.ttl_ms),
+            Decimal::of_unsigned(self.not_after_ms),
+        );
         let decider = match self.rule {
             Rule::Implicit => None,
             Rule::Decider(part) => Some(part.to_string()),
@@ -160,9 +161,9 @@ impl Prepare<'_> {
     /// watches already (the client's WATCH) still stands; five replies, for
     /// [`answer::vote_checked`]. EXEC drops the client's WATCH, the locks take its place.
     pub fn append_checked(&self, out: &mut BytesMut) {
-        command(out, &[b"MULTI"]);
+        plain(out, &[b"MULTI"]);
         self.append(out);
-        command(out, &[b"EXEC"]);
+        plain(out, &[b"EXEC"]);
         append_watch(out, self.id);
     }
 }
@@ -174,8 +175,8 @@ pub const VOTE_CHECKED_REPLIES: usize = 5;
 
 fn append_watch(out: &mut BytesMut, id: &TxnId) {
     let record = names::record(id);
-    command(out, &[b"WATCH", &record]);
-    command(out, &[b"HGET", &record, b"state"]);
+    plain(out, &[b"WATCH", &record]);
+    plain(out, &[b"HGET", &record, b"state"]);
 }
 
 /// Appends the request to run the stored redo; one reply, for [`answer::applied`].
@@ -201,13 +202,13 @@ impl ApplyPinned<'_> {
     /// [`answer::exec`].
     pub fn append(&self, out: &mut BytesMut) {
         let id = self.id.as_str().as_bytes();
-        command(out, &[b"MULTI"]);
-        command(
+        plain(out, &[b"MULTI"]);
+        plain(
             out,
             &[b"HSET", &names::record(self.id), b"state", b"applied"],
         );
         for keys in self.keys.chunks(SETTLING_CHUNK) {
-            wire::header(out, 2 + 2 * keys.len());
+            array_header(out, 2 + 2 * keys.len());
             bulk(out, b"HSET");
             bulk(out, names::SETTLING);
             for key in keys {
@@ -216,7 +217,7 @@ impl ApplyPinned<'_> {
             }
         }
         out.extend_from_slice(self.commands);
-        command(out, &[b"EXEC"]);
+        plain(out, &[b"EXEC"]);
     }
 
     /// How many elements of EXEC's reply come before those of the branch's commands.
@@ -235,7 +236,7 @@ impl ApplyPinned<'_> {
 pub struct Abort<'a> {
     /// The transaction.
     pub id: &'a TxnId,
-    /// How long a marker or tombstone stays. At least 1.
+    /// How long a marker or tombstone stays (0 counts as 1).
     pub retention_ms: Millis,
     /// What stays where it was prepared.
     pub leave: Leave,
@@ -247,14 +248,40 @@ pub struct Abort<'a> {
 impl Abort<'_> {
     /// Appends the request; one reply, for [`answer::aborted`].
     pub fn append(&self, out: &mut BytesMut) {
-        let retention = decimal(self.retention_ms);
-        let until = self.tombstone_until_ms.map(decimal);
+        let retention = Decimal::of_unsigned(self.retention_ms.max(1));
+        let until = self.tombstone_until_ms.map(Decimal::of_unsigned);
         let leave: &[u8] = match self.leave {
             Leave::Nothing => b"0",
             Leave::Marker => b"1",
         };
         let mut args = vec![self.id.as_str().as_bytes(), retention.as_bytes(), leave];
         args.extend(until.as_ref().map(|until| until.as_bytes()));
+        ABORT.append_call(out, b"EVALSHA", self.id, &args);
+    }
+}
+
+/// Writes a tombstone where there is no record, and changes nothing where there is one.
+#[derive(Debug)]
+pub struct Tombstone<'a> {
+    /// The transaction.
+    pub id: &'a TxnId,
+    /// How long it stays (0 counts as 1).
+    pub retention_ms: Millis,
+    /// Refused when the shard's clock (milliseconds since the Unix epoch) is beyond this.
+    pub not_after_ms: Millis,
+}
+
+impl Tombstone<'_> {
+    /// Appends the request; one reply, for [`answer::aborted`].
+    pub fn append(&self, out: &mut BytesMut) {
+        let retention = Decimal::of_unsigned(self.retention_ms.max(1));
+        let until = Decimal::of_unsigned(self.not_after_ms);
+        let args = [
+            self.id.as_str().as_bytes(),
+            retention.as_bytes(),
+            b"-",
+            until.as_bytes(),
+        ];
         ABORT.append_call(out, b"EVALSHA", self.id, &args);
     }
 }
@@ -266,7 +293,7 @@ pub struct Release<'a> {
     pub id: &'a TxnId,
     /// What stays of the record.
     pub leave: Leave,
-    /// How long a marker stays. At least 1.
+    /// How long a marker stays (0 counts as 1).
     pub retention_ms: Millis,
     /// The branch's replies, to be kept in the marker: any bytes, given back by
     /// [`append_read_replies`].
@@ -277,8 +304,8 @@ impl Release<'_> {
     /// Appends the request; one reply, for [`answer::released`].
     pub fn append(&self, out: &mut BytesMut) {
         let retention = match self.leave {
-            Leave::Nothing => decimal(0),
-            Leave::Marker => decimal(self.retention_ms.max(1)),
+            Leave::Nothing => Decimal::of_unsigned(0),
+            Leave::Marker => Decimal::of_unsigned(self.retention_ms.max(1)),
         };
         let mut args = vec![self.id.as_str().as_bytes(), retention.as_bytes()];
         args.extend(self.replies);
@@ -293,7 +320,7 @@ pub fn append_read(out: &mut BytesMut, id: &TxnId) {
 
 /// Appends the request for what a record promises; one reply, for [`answer::intent`].
 pub fn append_read_intent(out: &mut BytesMut, id: &TxnId) {
-    command(
+    plain(
         out,
         &[b"HMGET", &names::record(id), b"state", b"redo", b"keys"],
     );
@@ -301,11 +328,69 @@ pub fn append_read_intent(out: &mut BytesMut, id: &TxnId) {
 
 /// Appends the request for the replies a marker keeps; one reply, a bulk or nil.
 pub fn append_read_replies(out: &mut BytesMut, id: &TxnId) {
-    command(out, &[b"HGET", &names::record(id), b"replies"]);
+    plain(out, &[b"HGET", &names::record(id), b"replies"]);
+}
+
+fn plain(out: &mut BytesMut, args: &[&[u8]]) {
+    command(out, args);
 }
 
 /// `0/0,2/0`: as records hold it.
 fn participants_text(parts: &[Part]) -> String {
     let parts: Vec<String> = parts.iter().map(Part::to_string).collect();
     parts.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names in the scripts are those of [`names`].
+    #[test]
+    fn scripts_spell_every_name_right() {
+        let known = [
+            names::LOCK,
+            names::RECORD,
+            names::INDEX,
+            names::SETTLING,
+            names::EPOCH,
+            names::RELEASED,
+        ];
+        for script in ALL {
+            for quoted in script.source().split('\'').filter(|s| s.starts_with("__")) {
+                assert!(known.contains(&quoted.as_bytes()), "{quoted}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_call_is_one_command_with_the_record_as_its_key() {
+        let mut out = BytesMut::new();
+        append_apply(&mut out, &TxnId::new("t1"));
+        let sha = APPLY.sha1();
+        assert_eq!(sha.len(), 40);
+        let text = format!(
+            "*5\r\n$7\r\nEVALSHA\r\n$40\r\n{sha}\r\n$1\r\n1\r\n\
+             $17\r\n__lockstep:txn:t1\r\n$2\r\nt1\r\n"
+        );
+        assert_eq!(out, text);
+    }
+
+    #[test]
+    fn a_pinned_apply_counts_its_replies() {
+        let keys: Vec<&[u8]> = vec![b"k"; 2_500];
+        let apply = ApplyPinned {
+            id: &TxnId::new("t1"),
+            keys: &keys,
+            commands: b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n",
+            commands_len: 1,
+        };
+        let mut out = BytesMut::new();
+        apply.append(&mut out);
+        assert_eq!(apply.marks(), 1 + 3);
+        let commands = out.windows(2).filter(|w| w == b"\r\n").count();
+        // MULTI 3 lines, HSET record 9, HSET settling 1 + 2 * (2 + 2 n), GET 5, EXEC 3.
+        assert_eq!(commands, 3 + 9 + (3 * 5 + 4 * 2_500) + 5 + 3);
+        assert_eq!(apply.replies(), 1 + 4 + 1 + 1);
+    }
 }

@@ -6,9 +6,11 @@
 
 use std::borrow::Cow;
 
+use bytes::BytesMut;
 use thiserror::Error;
 
-use super::frame::{as_bulk, as_int, as_status, elements, error_text, is_error, is_null};
+use crate::resp::build::{self, Protocol};
+use crate::resp::{as_bulk, as_int, as_status, elements, error_text, is_error, kind};
 use crate::txn::Vote;
 use crate::txn::{Aborted, Applied, Millis, Part, Record, Refusal, Released, Rule, State, TxnId};
 
@@ -163,7 +165,7 @@ pub fn vote_watching(replies: [&[u8]; super::VOTE_WATCHING_REPLIES]) -> Voted {
 /// changed, and nothing was prepared.
 pub fn vote_checked(replies: [&[u8]; super::VOTE_CHECKED_REPLIES]) -> Option<Voted> {
     let [_, _, exec, watch, behind] = replies;
-    if is_null(exec) {
+    if kind(exec).is_null() {
         return None;
     }
     match elements(exec).next() {
@@ -196,7 +198,7 @@ pub fn applied(frame: &[u8]) -> ApplyAnswer<'_> {
             replies: parts.map(native).collect(),
             ..answer(Applied::Now)
         },
-        Some(first) if is_null(first) => answer(Applied::Not(None)),
+        Some(first) if kind(first).is_null() => answer(Applied::Not(None)),
         Some(first) => match state(first) {
             Some(state) => answer(Applied::Not(Some(state))),
             None => answer(Applied::Unknown),
@@ -214,9 +216,29 @@ fn native(reply: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
+/// A reply of a command whose [`Fidelity`](crate::txn::redo::Fidelity) is `Exact`, as RESP3 sends
+/// it: its nulls have another form.
+pub fn to_resp3(reply: &[u8]) -> Cow<'_, [u8]> {
+    if kind(reply).is_null() {
+        return Cow::Borrowed(b"_\r\n");
+    }
+    if !elements(reply).any(|element| kind(element).is_null()) {
+        return Cow::Borrowed(reply);
+    }
+    let mut out = BytesMut::with_capacity(reply.len());
+    build::array_header(&mut out, elements(reply).count());
+    for element in elements(reply) {
+        match kind(element).is_null() {
+            true => build::null_bulk(&mut out, Protocol::Resp3),
+            false => out.extend_from_slice(element),
+        }
+    }
+    Cow::Owned(out.to_vec())
+}
+
 /// The answer to the EXEC of [`super::ApplyPinned`]; `marks` as it told.
 pub fn exec(frame: &[u8], marks: usize) -> Exec<'_> {
-    if is_null(frame) {
+    if kind(frame).is_null() {
         return Exec::Broken;
     }
     if is_error(frame) {
@@ -234,12 +256,13 @@ pub fn exec(frame: &[u8], marks: usize) -> Exec<'_> {
     }
 }
 
-/// The answer to [`super::Abort`].
+/// The answer to [`super::Abort`] and [`super::Tombstone`].
 pub fn aborted(frame: &[u8]) -> Aborted {
     match as_bulk(frame) {
         Some(b"done") => Aborted::Done,
         Some(b"applied") => Aborted::Applied,
         Some(b"late") => Aborted::Late,
+        Some(b"prepared") => Aborted::StillPrepared,
         _ => Aborted::Unknown,
     }
 }
@@ -262,7 +285,7 @@ pub fn record(frame: &[u8]) -> Result<Option<Record>, Unreadable> {
     let [now, state, deadline, participants, decider] = parts[..] else {
         return Err(unreadable(frame));
     };
-    if is_null(state) {
+    if kind(state).is_null() {
         return Ok(None);
     }
     parse_record(now, state, deadline, participants, decider)
@@ -310,7 +333,7 @@ pub fn intent(frame: &[u8]) -> Result<Option<StoredIntent<'_>>, Unreadable> {
     let [state_text, redo, keys] = parts[..] else {
         return Err(unreadable(frame));
     };
-    if is_null(state_text) {
+    if kind(state_text).is_null() {
         return Ok(None);
     }
     let state = state(state_text).ok_or_else(|| unreadable(frame))?;
@@ -356,3 +379,6 @@ fn code(text: &[u8]) -> &[u8] {
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
+
+#[cfg(test)]
+mod tests;
