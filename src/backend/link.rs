@@ -79,6 +79,9 @@ struct Inner {
     broken: Option<Cause>,
 }
 
+/// Who gets a reply, and under which number.
+type Receiver = (Rc<dyn ReplySink>, u64);
+
 /// A request that waits for its reply.
 struct Pending {
     sink: Rc<dyn ReplySink>,
@@ -276,7 +279,7 @@ impl Link {
     }
 
     /// Who gets the next reply; None when it is to be swallowed.
-    fn next_receiver(&self, reply: &[u8]) -> Result<Option<(Rc<dyn ReplySink>, u64)>, Cause> {
+    fn next_receiver(&self, reply: &[u8]) -> Result<Option<Receiver>, Cause> {
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
         if reply.first() == Some(&b'>') {

@@ -57,8 +57,7 @@ impl Pool {
     /// [`Failure::NeverSent`] when none became free in time, or the shard cannot be reached.
     pub async fn get(self: &Rc<Self>) -> Result<Pinned, Failure> {
         let permit = self.permit().await?;
-        let idle = self.idle.borrow_mut().pop();
-        let connection = match idle {
+        let connection = match self.idle_connection() {
             Some(connection) => connection,
             None => {
                 let stream = self
@@ -79,6 +78,19 @@ impl Pool {
             pool: Rc::clone(self),
             _permit: permit,
         })
+    }
+
+    /// The connection used last that is still there.
+    fn idle_connection(&self) -> Option<Connection> {
+        let mut idle = self.idle.borrow_mut();
+        loop {
+            let connection = idle.pop()?;
+            // Nothing was asked, so anything there is to read is the end or does not belong here.
+            let unasked = connection.stream.try_read(&mut [0; 1]);
+            if matches!(unasked, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock) {
+                return Some(connection);
+            }
+        }
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit, Failure> {

@@ -11,6 +11,7 @@ use super::seat::{Arrival, Request, Requests, unwatch};
 use crate::metrics::Recovery;
 use crate::resp::{self, build};
 use crate::txn::recovery::{Recoverer, Start};
+use crate::txn::redo::Fidelity;
 use crate::txn::script::{self, ApplyPinned, answer};
 use crate::txn::{
     Action, Applied, Ending, Event, Millis, Part, Reading, State, TxnId, names, redo,
@@ -209,31 +210,40 @@ impl Drive {
 
 /// Applies a branch from the redo in its record, natively: nobody waits for the replies, but
 /// only so can every command be run that a client could have queued. A shard short of memory
-/// refuses that; then by script, which it lets pass.
+/// refuses that; then by script, which it lets pass, if a script can run it.
 async fn apply_stored(requests: Requests, part: Part) {
-    let applied = match try_apply_stored(&requests, part).await {
-        Some(Applied::Refused) => {
+    let tried = try_apply_stored(&requests, part).await;
+    let applied = match tried {
+        Some(Tried {
+            applied: Applied::Refused,
+            by_script: true,
+        }) => {
             let mut request = BytesMut::new();
             script::append_apply(&mut request, &requests.id);
             return requests.send(Request::Apply, part, &request);
         }
-        Some(applied) => applied,
+        Some(tried) => tried.applied,
         None => Applied::Refused,
     };
-    requests.inbox.push(Arrival::Pinned {
-        event: Event::Applied(part, applied),
-        clock_ms: None,
-        connection: None,
-        replies: None,
-    });
+    let event = Event::Applied(part, applied);
+    requests.inbox.push(Arrival::event(event));
+}
+
+struct Tried {
+    applied: Applied,
+    /// Whether a script could run all of it.
+    by_script: bool,
 }
 
 /// None when nothing was sent that could apply it.
-async fn try_apply_stored(requests: &Requests, part: Part) -> Option<Applied> {
+async fn try_apply_stored(requests: &Requests, part: Part) -> Option<Tried> {
     let (mut connection, state) = requests.watch(part).await.ok()?;
     if state != Some(State::Prepared) {
         unwatch(connection).await;
-        return Some(Applied::Not(state));
+        return Some(Tried {
+            applied: Applied::Not(state),
+            by_script: false,
+        });
     }
     let mut request = BytesMut::new();
     script::append_read_intent(&mut request, &requests.id);
@@ -243,6 +253,9 @@ async fn try_apply_stored(requests: &Requests, part: Part) -> Option<Applied> {
         redo::decode(intent.redo).ok()?,
         redo::decode_keys(intent.keys).ok()?,
     );
+    let by_script = commands
+        .iter()
+        .all(|command| redo::fidelity(command.iter().copied()) != Fidelity::Never);
     let mut raw = BytesMut::new();
     for command in &commands {
         build::command(&mut raw, command.iter());
@@ -253,13 +266,14 @@ async fn try_apply_stored(requests: &Requests, part: Part) -> Option<Applied> {
         commands: &raw,
         commands_len: commands.len(),
     };
-    let arrival = requests.exec_of(&mut connection, part, &apply).await;
-    connection.give_back();
-    match arrival {
+    match requests.exec_of(connection, part, &apply).await {
         Arrival::Pinned {
             event: Event::Applied(_, applied),
             ..
-        } => Some(applied),
-        _ => Some(Applied::Unknown),
+        } => Some(Tried { applied, by_script }),
+        _ => Some(Tried {
+            applied: Applied::Unknown,
+            by_script,
+        }),
     }
 }

@@ -64,6 +64,10 @@ impl Work {
 }
 
 /// What came back for one transaction.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "short-lived, and the large one is not the common one"
+)]
 pub enum Arrival {
     /// A reply over a link, to the request of this number; see [`Request`].
     Reply(Reply),
@@ -81,7 +85,8 @@ pub enum Arrival {
 }
 
 impl Arrival {
-    fn event(event: Event) -> Self {
+    /// An event without anything else.
+    pub fn event(event: Event) -> Self {
         Self::Pinned {
             event,
             clock_ms: None,
@@ -253,12 +258,10 @@ impl Requests {
                 (Request::Abort, *part)
             }
             Action::Tombstone { part, not_after_ms } => {
-                let leave = crate::txn::Leave::Marker;
-                script::Abort {
+                script::Tombstone {
                     id,
                     retention_ms,
-                    leave,
-                    tombstone_until_ms: Some(*not_after_ms),
+                    not_after_ms: *not_after_ms,
                 }
                 .append(&mut out);
                 (Request::Abort, *part)
@@ -304,9 +307,8 @@ impl Requests {
     }
 
     /// Applies on the connection that was prepared, whose WATCH still stands.
-    pub async fn apply_pinned(self, mut connection: Pinned, work: Rc<[Work]>, index: usize) {
-        let arrival = self.exec(&mut connection, &work[index]).await;
-        connection.give_back();
+    pub async fn apply_pinned(self, connection: Pinned, work: Rc<[Work]>, index: usize) {
+        let arrival = self.exec(connection, &work[index]).await;
         self.inbox.push(arrival);
     }
 
@@ -315,11 +317,7 @@ impl Requests {
     pub async fn apply_again(self, work: Rc<[Work]>, index: usize) {
         let work = &work[index];
         let arrival = match self.watch(work.part).await {
-            Ok((mut connection, Some(State::Prepared))) => {
-                let arrival = self.exec(&mut connection, work).await;
-                connection.give_back();
-                arrival
-            }
+            Ok((connection, Some(State::Prepared))) => self.exec(connection, work).await,
             Ok((connection, state)) => {
                 unwatch(connection).await;
                 Arrival::event(Event::Applied(work.part, Applied::Not(state)))
@@ -349,7 +347,7 @@ impl Requests {
     }
 
     /// `MULTI`, the marks, the commands, `EXEC`.
-    async fn exec(&self, connection: &mut Pinned, work: &Work) -> Arrival {
+    async fn exec(&self, connection: Pinned, work: &Work) -> Arrival {
         let keys: Vec<&[u8]> = work.keys.iter().map(|key| &key[..]).collect();
         self.exec_of(connection, work.part, &work.pinned_apply(&self.id, &keys))
             .await
@@ -358,7 +356,7 @@ impl Requests {
     /// The same for any intent.
     pub async fn exec_of(
         &self,
-        connection: &mut Pinned,
+        mut connection: Pinned,
         part: Part,
         apply: &ApplyPinned<'_>,
     ) -> Arrival {
@@ -371,7 +369,12 @@ impl Requests {
         let Some(frame) = replies.last() else {
             return Arrival::event(Event::Applied(part, Applied::Unknown));
         };
-        match answer::exec(frame, apply.marks()) {
+        let exec = answer::exec(frame, apply.marks());
+        // Every EXEC drops what was watched; only after one that is not understood who knows.
+        if !matches!(exec, Exec::Unknown(_)) {
+            connection.give_back();
+        }
+        match exec {
             Exec::Ran(of_commands) => {
                 let replies = of_commands
                     .into_iter()

@@ -101,11 +101,8 @@ impl Plan {
             let branch = self.branch(Part { shard, db });
             let this = &mut self.branches[branch];
             encode_piece(&mut this.commands, split, command, &positions);
-            this.intent.command(
-                piece_args(split, command, &positions)
-                    .collect::<Vec<_>>()
-                    .into_iter(),
-            );
+            let args: Vec<_> = piece_args(split, command, &positions).collect();
+            this.intent.command(args);
             let index = this.added(
                 positions
                     .iter()
