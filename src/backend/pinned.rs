@@ -159,6 +159,33 @@ impl Pinned {
         }
     }
 
+    /// Writes a request and waits for its only reply, however long that takes.
+    ///
+    /// # Errors
+    /// As [`Pinned::exchange`].
+    pub async fn exchange_patiently(&mut self, request: &[u8]) -> Result<Bytes, Failure> {
+        let Some(mut connection) = self.connection.take() else {
+            return Err(Failure::NeverSent(
+                self.cause("the connection failed before"),
+            ));
+        };
+        let limit = self.pool.options.request_timeout;
+        match timeout(limit, connection.write(request)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(text)) => return Err(Failure::NeverSent(self.cause(&text))),
+            Err(_) => return Err(Failure::NeverSent(self.cause("it accepts no bytes"))),
+        }
+        let replies = connection.read(1).await;
+        match replies.map(|mut replies| replies.pop()) {
+            Ok(Some(reply)) => {
+                self.connection = Some(connection);
+                Ok(reply)
+            }
+            Ok(None) => Err(Failure::MaybeSent(self.cause("no reply"))),
+            Err(text) => Err(Failure::MaybeSent(self.cause(&text))),
+        }
+    }
+
     fn cause(&self, text: &str) -> Cause {
         Cause::new(format!(
             "connection to shard {} lost: {text}",

@@ -14,8 +14,8 @@ pub(super) struct Rule {
 pub(super) static RULES: &[Rule] = &[
     Rule {
         about: &["decision-retention-ms", "lock-ttl-ms"],
-        broken: |c| c.decision_retention < c.lock_ttl.saturating_mul(10),
-        message: "must be at least ten times lock-ttl-ms: a late message of a transaction must \
+        broken: |c| c.decision_retention < c.lock_ttl.saturating_mul(4),
+        message: "must be at least four times lock-ttl-ms: a late message of a transaction must \
                   still find how it was decided",
     },
     Rule {

@@ -317,11 +317,11 @@ pub static SETTINGS: &[Setting] = &[
         group: Group::Transactions,
         kind: Millis {
             default: HOUR_MS,
-            range: 60_000..=365 * DAY_MS,
+            range: 1_000..=365 * DAY_MS,
             set: |c, v| c.decision_retention = v,
         },
         help: "How long a decided transaction's record is kept where its fate may still be \
-               asked for. At least ten times lock-ttl-ms.",
+               asked for. At least four times lock-ttl-ms.",
     },
     Setting {
         name: "recovery-scan-interval-ms",

@@ -190,7 +190,7 @@ fn syntax_errors_do_not_hide_the_rest() {
 
 #[test]
 fn conflicts_are_blamed_on_a_setting_that_was_given() {
-    let file = "decision-retention-ms = 60_000\nlock-ttl-ms = 10_000\n\
+    let file = "decision-retention-ms = 30_000\nlock-ttl-ms = 10_000\n\
                 shard = 'a:1'\nlisten = 'a:1'\n";
     let found = problems(&sources(file, &[], &[]));
     assert!(

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::Answer;
+use crate::backend::Failure;
 use crate::resp::build;
 use crate::txn::{Cause, Outcome, Refusal, TxnId};
 
@@ -15,6 +16,20 @@ pub(super) fn waited_too_long(owner: Option<&TxnId>, lock_wait: Duration) -> Byt
         "EXECABORT Transaction discarded because of: its keys were held by other transactions{by} for {} ms (lock-wait-ms); nothing was applied",
         lock_wait.as_millis()
     ))
+}
+
+/// An EXEC that ran natively on one shard and got no reply.
+pub fn failed(failure: &Failure) -> BytesMut {
+    error(match failure {
+        Failure::NeverSent(cause) => {
+            format!("EXECABORT Transaction discarded because of: {cause}; nothing was applied")
+        }
+        Failure::MaybeSent(cause) => {
+            format!(
+                "ERR {cause}; the outcome of the transaction is not known: all of it was applied or nothing"
+            )
+        }
+    })
 }
 
 /// The reply for an outcome without replies.

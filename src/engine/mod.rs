@@ -5,10 +5,13 @@
 //! * [`seat`]: one participant of an attempt: its requests, its pinned connection, its replies;
 //! * [`recover`]: drives a recoverer, and looks for what nobody finishes;
 //! * [`turnstile`]: first come, first served inside the process;
+//! * [`blocking`]: commands that wait for data;
+//! * [`errors`]: what a client is told instead of replies;
 //! * [`inbox`]: what has arrived.
 
 pub mod attempt;
-mod errors;
+pub mod blocking;
+pub mod errors;
 pub mod inbox;
 pub mod recover;
 pub mod seat;
@@ -24,7 +27,8 @@ use bytes::{Bytes, BytesMut};
 
 use crate::backend::{Failure, Link, Pool};
 use crate::metrics::{Metrics, Outcome as Told, Scope, Step};
-use crate::txn::plan::Plan;
+use crate::resp;
+use crate::txn::plan::{Branch, Plan};
 use crate::txn::script;
 use crate::txn::{Limits, Millis, Outcome, Part, Refusal, TxnId};
 use attempt::Attempt;
@@ -58,6 +62,7 @@ pub struct Times {
 pub struct Engine {
     links: Vec<Rc<Link>>,
     pools: Vec<Rc<Pool>>,
+    waiters: Vec<Rc<Pool>>,
     times: Times,
     turnstile: Arc<Turnstile>,
     metrics: Arc<Metrics>,
@@ -74,11 +79,13 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine over these links and pools (one of each per shard). `boot_id` must be unique
+    /// An engine over these links and pools (one of each per shard; `waiters` are for commands
+    /// that wait for data). `boot_id` must be unique
     /// among all engines of all proxies, ever: it makes transaction ids unique.
     pub fn new(
         links: Vec<Rc<Link>>,
         pools: Vec<Rc<Pool>>,
+        waiters: Vec<Rc<Pool>>,
         times: Times,
         turnstile: Arc<Turnstile>,
         metrics: Arc<Metrics>,
@@ -95,6 +102,7 @@ impl Engine {
         Rc::new(Self {
             links,
             pools,
+            waiters,
             times,
             turnstile,
             metrics,
@@ -115,6 +123,12 @@ impl Engine {
     /// The pinned connections to a shard.
     pub fn pool(&self, shard: u16) -> &Rc<Pool> {
         &self.pools[usize::from(shard)]
+    }
+
+    /// The connections to a shard for commands that wait for data. Apart from the others, so
+    /// that clients who wait keep no transaction waiting.
+    fn waiters(&self, shard: u16) -> &Rc<Pool> {
+        &self.waiters[usize::from(shard)]
     }
 
     /// Loads our scripts into a shard that has lost them; it answers nobody.
@@ -157,6 +171,9 @@ impl Engine {
     async fn run(self: &Rc<Self>, plan: Plan, answer: Answer, done: impl FnOnce(&[u8])) {
         let began = Instant::now();
         let mut plan = plan;
+        if plan.branches().len() < 2 {
+            return done(&self.run_natively(plan).await);
+        }
         let work: Rc<[Work]> = plan.take_branches().into_iter().map(Work::new).collect();
         self.metrics.participants.record(work.len() as f64);
         let keys = work
@@ -189,6 +206,44 @@ impl Engine {
             Err(error) => done(&error),
         }
         attempt.finish().await;
+    }
+
+    /// A plan over at most one shard: only its answers are put together here.
+    async fn run_natively(&self, mut plan: Plan) -> BytesMut {
+        let branch = plan.take_branches().pop();
+        let replies = match &branch {
+            Some(branch) => self.exec_natively(branch).await,
+            None => Ok(Vec::new()),
+        };
+        self.count_single();
+        match replies {
+            Ok(replies) => plan.exec_reply(&[replies]),
+            Err(error) => error,
+        }
+    }
+
+    /// The elements of the reply to EXEC, or the error in its place.
+    async fn exec_natively(&self, branch: &Branch) -> Result<Vec<Bytes>, BytesMut> {
+        let inbox = Inbox::<Reply>::new();
+        let request: [&[u8]; 3] = [script::MULTI, &branch.commands, script::EXEC];
+        let sink = Rc::<Inbox<Reply>>::clone(&inbox);
+        let sent = self
+            .link(branch.part.shard)
+            .send(&request, 1 + branch.count as u32, sink, 0);
+        let reply = match sent {
+            Ok(()) => inbox
+                .next(None)
+                .await
+                .map_or(Err(no_reply()), |(_, reply)| reply),
+            Err(failure) => Err(failure),
+        };
+        let frame = reply.map_err(|failure| errors::failed(&failure))?;
+        if resp::is_error(&frame) {
+            return Err(BytesMut::from(&frame[..]));
+        }
+        Ok(resp::elements(&frame)
+            .map(|reply| frame.slice_ref(reply))
+            .collect())
     }
 
     /// Attempt after attempt, until one is not merely kept out by others, or the time is up.
@@ -290,9 +345,13 @@ impl Engine {
             .send(&[request], 0, Rc::<Inbox<Reply>>::clone(&inbox), 0)?;
         match inbox.next(None).await {
             Some((_, reply)) => reply,
-            None => Err(Failure::MaybeSent(crate::backend::Cause::new("no reply"))),
+            None => Err(no_reply()),
         }
     }
+}
+
+fn no_reply() -> Failure {
+    Failure::MaybeSent(crate::backend::Cause::new("no reply"))
 }
 
 fn told(outcome: &Outcome) -> Told {

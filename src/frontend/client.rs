@@ -87,7 +87,8 @@ impl Client {
     fn poll_input(&mut self, task: &mut Task<'_>) -> Poll<()> {
         loop {
             match self.handle_input() {
-                Stop::Stalled => return Poll::Pending,
+                Stop::Stalled if !self.may_listen() => return Poll::Pending,
+                Stop::Stalled => {}
                 Stop::Closing => return self.poll_close(),
                 Stop::NeedBytes if self.dispatcher.is_to_drain() => return self.poll_close(),
                 Stop::NeedBytes => {}
@@ -96,10 +97,17 @@ impl Client {
             match self.session.poll_read(&mut self.input, task) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(0)) if self.dispatcher.is_waiting() => return Poll::Ready(()),
                 Poll::Ready(Ok(0)) => self.dispatcher.close(),
                 Poll::Ready(Ok(_)) => {}
             }
         }
+    }
+
+    /// A client that waits for data is listened to all the same, so that its end is noticed;
+    /// what it sends meanwhile is kept, up to a point.
+    fn may_listen(&self) -> bool {
+        self.dispatcher.is_waiting() && self.input.len() - self.done < READ_BYTES
     }
 
     /// The connection ends when everything owed was sent.

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use bytes::BytesMut;
+use tokio::task::AbortHandle;
 
 use super::Context;
 use super::gather::Gather;
@@ -46,6 +47,17 @@ pub struct Dispatcher {
     keys: Vec<usize>,
     counts: Counts,
     is_closing: bool,
+    /// A command that waits for data.
+    waiting: Option<AbortHandle>,
+}
+
+impl Drop for Dispatcher {
+    /// The client is gone: nobody waits any more.
+    fn drop(&mut self) {
+        if let Some(wait) = &self.waiting {
+            wait.abort();
+        }
+    }
 }
 
 impl Dispatcher {
@@ -59,6 +71,7 @@ impl Dispatcher {
             keys: Vec::new(),
             counts: Default::default(),
             is_closing: false,
+            waiting: None,
         }
     }
 
@@ -103,9 +116,7 @@ impl Dispatcher {
         match spec.treatment {
             Treatment::Route | Treatment::Script => self.route(spec, command),
             Treatment::Split(split) => self.split(spec, split, command),
-            Treatment::Block { always } if always || waits(command) => {
-                self.reject(refusal::blocking(spec))
-            }
+            Treatment::Block { always } if always || waits(command) => self.block(spec, command),
             Treatment::Block { .. } => self.route(spec, command),
             Treatment::Anywhere => self.forward(self.any_shard(), command, Family::Read),
             Treatment::Own(own) => self.own(own, spec, command),
@@ -130,6 +141,7 @@ impl Dispatcher {
             return self.reject(text);
         }
         self.multi = None;
+        let text = text.trim_start_matches("ERR ");
         self.reject(format!(
             "EXECABORT Transaction discarded because of: {text}"
         ))
@@ -207,6 +219,37 @@ impl Dispatcher {
             && self.context.topology.shards() > 1
             && spec.keys.find(command, &mut self.keys).is_ok()
             && self.keys.is_empty()
+    }
+
+    /// A command that may wait for data: on a connection of its own. Whatever the client sends
+    /// behind it waits as well.
+    fn block(&mut self, spec: &CommandSpec, command: &Command<'_>) -> Flow {
+        let shard = match self.shard_of(spec, command) {
+            Ok(Some(shard)) => shard,
+            Ok(None) => return self.forward(self.any_shard(), command, family(spec)),
+            Err(why) => return self.reject(refusal::misplaced(spec, why)),
+        };
+        if !self.session.is_now(Want::Idle) {
+            return Flow::Wait;
+        }
+        let mut request = BytesMut::new();
+        command.encode(&mut request);
+        let slot = self.session.open_slot();
+        let session = Rc::clone(&self.session);
+        let wait = self
+            .context
+            .engine
+            .wait_for(shard, request, move |reply| session.complete(slot, reply));
+        self.waiting = Some(wait);
+        self.counted(family(spec));
+        Flow::Bar
+    }
+
+    /// Whether the client waits for data, for as long as it takes: its end must be noticed.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting
+            .as_ref()
+            .is_some_and(|wait| !wait.is_finished())
     }
 
     /// Sends the command as it is; the reply goes into the next slot.

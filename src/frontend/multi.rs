@@ -11,16 +11,14 @@ use bytes::BytesMut;
 use super::dispatch::{DB, Dispatcher, Flow};
 use super::refusal::{self, fixed};
 use super::session::{Session, Want};
-use crate::engine::Answer;
+use crate::engine::{Answer, errors};
 use crate::keyspace::{CommandSpec, Lookup, Own, Treatment};
 use crate::metrics::Family;
 use crate::resp::{Command, CommandScanner, Limits, Scan, build};
 use crate::txn::plan::{Misplaced, Plan};
 use crate::txn::queue::{Queue, Target};
+use crate::txn::script;
 use crate::txn::types::Part;
-
-const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
-const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 
 impl Dispatcher {
     pub(super) fn begin(&mut self) -> Flow {
@@ -123,9 +121,16 @@ impl Dispatcher {
         let sink = Rc::<Session>::clone(&self.session);
         let swallow = 1 + queue.len() as u32;
         let link = Rc::clone(self.context.engine.link(shard));
-        if let Err(failure) = link.send(&[MULTI, queue.raw(), EXEC], swallow, sink, slot) {
+        if let Err(failure) = link.send(
+            &[script::MULTI, queue.raw(), script::EXEC],
+            swallow,
+            sink,
+            slot,
+        ) {
             self.session.drop_slot();
-            return self.complain(&refusal::exec_failed(&failure));
+            self.session
+                .reply(|out| out.extend_from_slice(&errors::failed(&failure)));
+            return self.counted(Family::Refused);
         }
         self.context.engine.count_single();
         self.counted(Family::Transaction)

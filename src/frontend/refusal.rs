@@ -1,7 +1,6 @@
 //! Every error text that lockstep gives on its own account, in Redis's style. What redis-server
 //! would refuse as well is refused in its words.
 
-use crate::backend::Failure;
 use crate::keyspace::CommandSpec;
 use crate::resp::Command;
 use crate::txn::plan::Misplaced;
@@ -84,14 +83,6 @@ pub fn refused(spec: &CommandSpec, reason: &str) -> String {
     )
 }
 
-/// A command that would wait.
-pub fn blocking(spec: &CommandSpec) -> String {
-    refused(
-        spec,
-        "would block, which this version of lockstep does not support outside MULTI",
-    )
-}
-
 /// A command whose keys are where it cannot have them.
 pub fn misplaced(spec: &CommandSpec, why: Misplaced) -> String {
     let name = spec.name.replace('|', " ").to_uppercase();
@@ -108,17 +99,5 @@ pub fn misplaced(spec: &CommandSpec, why: Misplaced) -> String {
         Misplaced::Reserved => {
             "ERR keys that begin with '__lockstep:' are reserved for lockstep itself".into()
         }
-    }
-}
-
-/// The answer to an EXEC that ran natively on one shard and got no reply.
-pub fn exec_failed(failure: &Failure) -> String {
-    match failure {
-        Failure::NeverSent(cause) => {
-            format!("EXECABORT Transaction discarded because of: {cause}; nothing was applied")
-        }
-        Failure::MaybeSent(cause) => format!(
-            "ERR {cause}; the outcome of the transaction is not known: all of it was applied or nothing"
-        ),
     }
 }

@@ -284,12 +284,11 @@ impl ReplySink for Session {
     }
 
     fn fail(self: Rc<Self>, number: u64, failure: &Failure) {
-        let mut reply = BytesMut::new();
         if number & EXEC != 0 {
-            build::error(&mut reply, super::refusal::exec_failed(failure));
-        } else {
-            build::error(&mut reply, failure.to_string());
+            return self.complete(number, &crate::engine::errors::failed(failure));
         }
+        let mut reply = BytesMut::new();
+        build::error(&mut reply, failure.to_string());
         self.complete(number, &reply);
     }
 }

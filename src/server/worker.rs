@@ -157,7 +157,7 @@ fn context(common: &Common) -> Rc<Context> {
         reply_bytes_max: config.reply_bytes_max,
         ..Limits::default()
     };
-    let (mut links, mut pools) = (Vec::new(), Vec::new());
+    let (mut links, mut pools, mut waiters) = (Vec::new(), Vec::new(), Vec::new());
     for (address, metrics) in config.shards.iter().zip(&common.metrics.shards) {
         let dial = dial(config, address);
         let link = Link::new(
@@ -169,15 +169,14 @@ fn context(common: &Common) -> Rc<Context> {
         );
         spawn_local(Rc::clone(&link).run());
         links.push(link);
-        pools.push(Pool::new(
-            dial,
-            pool_options(config, limits),
-            metrics.clone(),
-        ));
+        let pool = || Pool::new(dial.clone(), pool_options(config, limits), metrics.clone());
+        pools.push(pool());
+        waiters.push(pool());
     }
     let engine = Engine::new(
         links,
         pools,
+        waiters,
         times(config),
         Arc::clone(&common.turnstile),
         Arc::clone(&common.metrics),

@@ -34,6 +34,11 @@ use crate::resp::number::Decimal;
 
 pub mod answer;
 
+/// `MULTI`, as it stands on the wire.
+pub const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+/// `EXEC`, as it stands on the wire.
+pub const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+
 /// How many keys one HSET of [`ApplyPinned`] turns settling.
 const SETTLING_CHUNK: usize = 1_000;
 
