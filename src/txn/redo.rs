@@ -13,7 +13,7 @@ use thiserror::Error;
 
 mod fidelity;
 
-pub use fidelity::{Fidelity, fidelity};
+pub use fidelity::{Fidelity, fidelity, script_commands};
 
 /// The most arguments a command may have in a script (Lua's `unpack` ends near 8,000).
 pub const SCRIPT_ARGS_MAX: usize = 7_000;

@@ -126,6 +126,27 @@ const RESP2: &[&str] = &[
     "HGETALL", "SDIFF", "SINTER", "SMEMBERS", "SUNION", "ZINCRBY", "ZSCORE",
 ];
 
+/// In some shapes only: see [`fidelity`].
+const SHAPED: &[&str] = &[
+    "SET",
+    "LPOP",
+    "RPOP",
+    "SPOP",
+    "SRANDMEMBER",
+    "HRANDFIELD",
+    "ZRANDMEMBER",
+    "ZADD",
+    "ZRANGE",
+    "ZREVRANGE",
+    "ZRANGEBYSCORE",
+    "ZREVRANGEBYSCORE",
+];
+
+/// The names of all commands that can be better than [`Fidelity::Never`].
+pub fn script_commands() -> impl Iterator<Item = &'static str> {
+    [EXACT, RESP2, SHAPED].into_iter().flatten().copied()
+}
+
 /// How the reply of a command, its name first, fares in the script `apply`.
 pub fn fidelity<'a>(mut args: impl ExactSizeIterator<Item = &'a [u8]>) -> Fidelity {
     if args.len() > SCRIPT_ARGS_MAX {
