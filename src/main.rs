@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use lockstep::cli::{self, Invocation};
 use lockstep::config::{self, Config, Loaded, Sources};
-use lockstep::run::Running;
+use lockstep::run::{self, Running};
+use lockstep::server::StartError;
 use lockstep::{build, dev, logging, shutdown};
 
 /// Anything that ends the program with status 1, said on standard error.
@@ -47,7 +48,10 @@ async fn serve_until_told(config: Config) -> Result<ExitCode, Failure> {
     let (trigger, stop) = shutdown::channel();
     let signals = tokio::spawn(shutdown::on_signals(trigger.clone()));
     let shards = config.shards.len();
-    let running = Running::start(config, stop).await?;
+    let running = match Running::start(config, stop).await {
+        Err(run::Failure::Server(StartError::Stopped)) => return Ok(ExitCode::SUCCESS),
+        started => started?,
+    };
     tracing::info!(
         version = build::VERSION,
         commit = build::COMMIT,
@@ -103,8 +107,11 @@ fn start_logging(loaded: &Loaded) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs on this thread; the workers have threads and runtimes of their own.
+/// Runs on this thread; the workers have threads and runtimes of their own. What is still
+/// running in the end is not waited for: the time for that is over.
 fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    Ok(builder.enable_all().build()?.block_on(future))
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let output = runtime.block_on(future);
+    runtime.shutdown_background();
+    Ok(output)
 }

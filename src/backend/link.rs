@@ -399,12 +399,10 @@ impl Flush for Link {
             return;
         };
         let upto = inner.sent;
-        if inner.batches.back().is_none_or(|last| last.upto < upto) {
-            let batch = upto
-                - inner
-                    .batches
-                    .back()
-                    .map_or(inner.received, |last| last.upto);
+        // A flush may bring nothing new: what is left of a batch, or of one answered already.
+        let known = inner.batches.back().map_or(inner.received, |last| last.upto);
+        if known < upto {
+            let batch = upto - known;
             inner.batches.push_back(Batch { upto, at: now });
             self.metrics.requests.increment(batch);
             self.metrics.writes.increment(1);

@@ -49,6 +49,10 @@ pub(super) fn parse(path: &Path, text: &str) -> (Vec<Given>, Vec<Problem>) {
     for (key, value) in table.get_ref() {
         let name = key.get_ref().as_ref();
         let Some(setting) = SETTINGS.iter().find(|s| s.name == name) else {
+            // What the parser made of a line that it could not read is no key of anybody's.
+            if problems.iter().any(|p| p.key.is_none() && p.origin == at(key.span().start)) {
+                continue;
+            }
             problems.push(Problem {
                 origin: at(key.span().start),
                 key: Some(name.to_owned()),

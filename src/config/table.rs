@@ -167,11 +167,12 @@ pub static SETTINGS: &[Setting] = &[
         name: "args-max",
         group: Group::Clients,
         kind: Count {
-            default: 1 << 20,
-            range: 16..=1 << 24,
+            default: (1 << 31) - 1,
+            range: 16..=(1 << 31) - 1,
             set: |c, v| c.args_max = v,
         },
-        help: "Greatest number of arguments of one command, its name included.",
+        help: "Greatest number of arguments of one command, its name included. The default is that \
+               of Redis.",
     },
     Setting {
         name: "bulk-bytes-max",

@@ -98,7 +98,7 @@ fn flag_beats_environment_beats_file_beats_default() {
     assert_eq!(config.lock_wait, Duration::from_secs(2));
     assert_eq!(config.clients_max, 1000);
     assert_eq!(config.shards, [Address::new("b", 1), Address::new("b", 2)]);
-    assert_eq!(config.args_max, 1 << 20);
+    assert_eq!(config.args_max, (1 << 31) - 1);
     assert_eq!(loaded.origin("lock-ttl-ms"), Origin::Flag);
     assert_eq!(loaded.origin("lock-wait-ms"), Origin::Environment);
     assert!(matches!(
@@ -164,7 +164,7 @@ listen = 'x:1'
         "FILE:11: shard: must be a string or an array of strings (addresses), not an integer",
         "FILE:13: log-level: must be one of off, error, warn, info, debug, trace, got \"loud\"",
         "FILE:14: listen: an IPv6 address stands in brackets: [::1]:6379, got \"a:1:2\"",
-        "FILE:16: args-max: must be an integer (16 to 16777216), not a float",
+        "FILE:16: args-max: must be an integer (16 to 2147483647), not a float",
         "FILE:17: bulk-bytes-max: must be a number of bytes from 1kb to 16gb, got \"1tb\"",
         "FILE:18: server: unknown setting; `lockstep --help` lists all",
     ];

@@ -4,11 +4,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use redis_protocol::resp2::decode;
-pub(super) use redis_protocol::resp2::types::OwnedFrame as Reply;
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::resp::{Limits, ReplyScanner, Value, build};
 
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 const REPLY_BYTES_MAX: usize = 1 << 20;
@@ -16,33 +17,41 @@ const REPLY_BYTES_MAX: usize = 1 << 20;
 /// One connection.
 pub(super) struct Client {
     stream: TcpStream,
-    received: Vec<u8>,
+    received: BytesMut,
+    limits: Limits,
 }
 
 impl Client {
     pub(super) async fn connect(address: SocketAddr) -> io::Result<Self> {
         let stream = timeout(TIME_LIMIT, TcpStream::connect(address)).await??;
+        let limits = Limits {
+            reply_bytes_max: REPLY_BYTES_MAX,
+            ..Limits::default()
+        };
         Ok(Self {
             stream,
-            received: Vec::new(),
+            received: BytesMut::new(),
+            limits,
         })
     }
 
     /// Sends a command, its words separated by single spaces, and waits for the reply.
-    pub(super) async fn ask(&mut self, command: &str) -> io::Result<Reply> {
+    pub(super) async fn ask(&mut self, command: &str) -> io::Result<Value> {
         timeout(TIME_LIMIT, self.ask_patiently(command)).await?
     }
 
-    async fn ask_patiently(&mut self, command: &str) -> io::Result<Reply> {
-        self.stream.write_all(&encode(command)).await?;
+    async fn ask_patiently(&mut self, command: &str) -> io::Result<Value> {
+        let words: Vec<_> = command.split(' ').collect();
+        let mut request = BytesMut::new();
+        build::command(&mut request, words);
+        self.stream.write_all(&request).await?;
+        let mut scanner = ReplyScanner::new(self.limits);
         loop {
-            let decoded = decode::decode(&self.received).map_err(io::Error::other)?;
-            if let Some((reply, used)) = decoded {
-                self.received.drain(..used);
-                return Ok(reply);
-            }
-            if self.received.len() > REPLY_BYTES_MAX {
-                return Err(io::Error::other("the reply is too long"));
+            let scanned = scanner.scan(&self.received).map_err(io::Error::other)?;
+            if let Some(length) = scanned {
+                let reply = Value::decode(&self.received[..length], &self.limits);
+                self.received.advance(length);
+                return reply.map_err(io::Error::other);
             }
             if self.stream.read_buf(&mut self.received).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -51,26 +60,20 @@ impl Client {
     }
 }
 
-fn encode(command: &str) -> Vec<u8> {
-    let words: Vec<_> = command.split(' ').collect();
-    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
-    for word in words {
-        bytes.extend_from_slice(format!("${}\r\n{word}\r\n", word.len()).as_bytes());
-    }
-    bytes
-}
-
 /// The reply as redis-cli shows it, on one line.
-pub(super) fn shown(reply: &Reply) -> String {
+pub(super) fn shown(reply: &Value) -> String {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     match reply {
-        Reply::SimpleString(text) => String::from_utf8_lossy(text).into_owned(),
-        Reply::Error(text) => format!("(error) {text}"),
-        Reply::Integer(number) => format!("(integer) {number}"),
-        Reply::BulkString(bytes) => format!("{:?}", String::from_utf8_lossy(bytes)),
-        Reply::Null => "(nil)".to_owned(),
-        Reply::Array(items) => {
+        Value::Status(status) => text(status),
+        Value::Error(error) => format!("(error) {}", text(error)),
+        Value::Int(number) => format!("(integer) {number}"),
+        Value::Bulk(bytes) => format!("{:?}", text(bytes)),
+        Value::Null | Value::NullArray => "(nil)".to_owned(),
+        Value::Array(items) => {
             let items: Vec<_> = items.iter().map(shown).collect();
             format!("[{}]", items.join(", "))
         }
+        // RESP3 is not asked for.
+        other => format!("{other:?}"),
     }
 }

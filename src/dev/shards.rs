@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::client::{Client, Reply};
+use super::client::{Client, shown};
 use super::{Failure, Options};
 use crate::config::Address;
 
@@ -189,9 +189,10 @@ async fn answers(process: &mut Child, address: SocketAddr, pid: u32) -> io::Resu
 
 async fn server_info(address: SocketAddr) -> io::Result<String> {
     let mut client = Client::connect(address).await?;
-    match client.ask("INFO server").await? {
-        Reply::BulkString(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
-        other => Err(io::Error::other(super::client::shown(&other))),
+    let reply = client.ask("INFO server").await?;
+    match reply.as_str() {
+        Some(text) => Ok(text.to_owned()),
+        None => Err(io::Error::other(shown(&reply))),
     }
 }
 

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use redis_protocol::redis_keyslot;
 
-use super::client::{Client, Reply, shown};
+use super::client::{Client, shown};
 use super::screen::Screen;
 use super::shards::Shards;
 use super::{Failure, Place};
 use crate::build;
+use crate::resp::Value;
 
 const SLOTS: usize = 16_384;
 
@@ -70,28 +71,17 @@ pub(super) async fn first_transaction(
         .enumerate()
         .map(|(i, key)| command_on(i, key))
         .collect();
-    let count = shards.running.len();
-    let over = if count == 1 {
-        "one shard"
-    } else {
-        "all shards"
-    };
-    screen.line(format_args!("\nA first transaction, over {over}:\n"));
+    screen.line(format_args!(
+        "\nA first transaction, with a key on every shard:\n"
+    ));
     let mut client = Client::connect(place.proxy).await.map_err(failed)?;
-    ask(screen, &mut client, "MULTI", |reply| {
-        matches!(reply, Reply::SimpleString(_))
-    })
-    .await?;
+    let queued = |reply: &Value| is_status(reply, "QUEUED");
+    let all_well = |reply: &Value| all_well(reply, queue.len());
+    ask(screen, &mut client, "MULTI", |reply| is_status(reply, "OK")).await?;
     for command in &queue {
-        ask(screen, &mut client, command, |r| {
-            *r == Reply::SimpleString(b"QUEUED".into())
-        })
-        .await?;
+        ask(screen, &mut client, command, queued).await?;
     }
-    ask(screen, &mut client, "EXEC", |reply| {
-        all_well(reply, queue.len())
-    })
-    .await?;
+    ask(screen, &mut client, "EXEC", all_well).await?;
     screen.line(format_args!(
         "\nWhere its keys are, asked of every shard directly:\n"
     ));
@@ -105,9 +95,12 @@ pub(super) async fn first_transaction(
 pub(super) async fn remove(place: &Place, keys: &[String]) -> Result<(), Failure> {
     let mut client = Client::connect(place.proxy).await.map_err(failed)?;
     for key in keys {
-        match client.ask(&format!("DEL {key}")).await.map_err(failed)? {
-            Reply::Error(text) => return Err(Failure::Transaction(text)),
-            _ => continue,
+        let reply = client.ask(&format!("DEL {key}")).await.map_err(failed)?;
+        if reply != Value::Int(1) {
+            return Err(Failure::Transaction(format!(
+                "DEL {key}: {}",
+                shown(&reply)
+            )));
         }
     }
     Ok(())
@@ -135,16 +128,21 @@ fn keys_for_each(count: usize) -> Vec<String> {
     (0..count).filter_map(first_of).collect()
 }
 
-fn all_well(reply: &Reply, count: usize) -> bool {
-    let well = |item: &Reply| !matches!(item, Reply::Error(_) | Reply::Null);
-    matches!(reply, Reply::Array(items) if items.len() == count && items.iter().all(well))
+fn is_status(reply: &Value, text: &str) -> bool {
+    matches!(reply, Value::Status(status) if status == text)
+}
+
+fn all_well(reply: &Value, count: usize) -> bool {
+    let well = |item: &Value| item.as_error().is_none() && !item.is_null();
+    let well = |items: &[Value]| items.len() == count && items.iter().all(well);
+    reply.as_slice().is_some_and(well)
 }
 
 async fn ask(
     screen: Screen,
     client: &mut Client,
     command: &str,
-    expected: impl FnOnce(&Reply) -> bool,
+    expected: impl FnOnce(&Value) -> bool,
 ) -> Result<(), Failure> {
     let reply = client.ask(command).await.map_err(failed)?;
     screen.line(format_args!("  > {command:<28} {}", shown(&reply)));
@@ -161,7 +159,7 @@ async fn show_key(screen: Screen, shards: &Shards, key: &str) -> Result<(), Fail
     let mut found = Vec::new();
     for (i, shard) in shards.running.iter().enumerate() {
         let mut client = Client::connect(shard.address).await.map_err(failed)?;
-        if client.ask(&format!("EXISTS {key}")).await.map_err(failed)? == Reply::Integer(1) {
+        if client.ask(&format!("EXISTS {key}")).await.map_err(failed)? == Value::Int(1) {
             found.push((
                 i,
                 shard.address,
@@ -181,7 +179,7 @@ async fn show_key(screen: Screen, shards: &Shards, key: &str) -> Result<(), Fail
 }
 
 async fn value(client: &mut Client, key: &str) -> io::Result<String> {
-    let of_list = client.ask(&format!("TYPE {key}")).await? == Reply::SimpleString(b"list".into());
+    let of_list = is_status(&client.ask(&format!("TYPE {key}")).await?, "list");
     let command = match of_list {
         true => format!("LRANGE {key} 0 -1"),
         false => format!("GET {key}"),
