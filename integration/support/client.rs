@@ -188,6 +188,15 @@ impl Client {
         (bytes, closed)
     }
 
+    /// The same connection once more, for another thread that only sends.
+    pub fn second_handle(&self) -> Client {
+        Client {
+            stream: self.stream.try_clone().expect("a second handle"),
+            received: Vec::new(),
+            start: 0,
+        }
+    }
+
     /// Sends nothing more; the other side reads an end.
     pub fn finish_writing(&self) {
         let _ = self.stream.shutdown(Shutdown::Write);

@@ -94,10 +94,18 @@ impl Redis {
             .try_call(&["INFO", "server"])
             .map_err(|error| error.to_string())?;
         let line = format!("process_id:{}\r\n", process.id());
-        if String::from_utf8_lossy(&info.raw).contains(&line) {
-            return Ok(());
+        if !String::from_utf8_lossy(&info.raw).contains(&line) {
+            return Err(info.text());
         }
-        Err(info.text())
+        // INFO answers while an AOF is being read, PING does not.
+        let ping = client
+            .try_call(&["PING"])
+            .map_err(|error| error.to_string())?;
+        if ping.raw == b"+PONG\r\n" {
+            Ok(())
+        } else {
+            Err(ping.text())
+        }
     }
 
     /// SIGSTOP: the server keeps its connections and answers nothing.

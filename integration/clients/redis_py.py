@@ -1,0 +1,48 @@
+"""The acceptance transaction with an unmodified redis-py: ten keys over all shards.
+
+usage: redis_py.py PORT KEY0 ... KEY9
+Prints what each step answered, one per line; the test beside this file judges.
+"""
+
+import sys
+
+import redis
+
+port, keys = int(sys.argv[1]), sys.argv[2:]
+client = redis.Redis(host="127.0.0.1", port=port, decode_responses=True)
+print("ping", client.ping())
+
+pipe = client.pipeline(transaction=True)
+pipe.set(keys[0], "zero")
+pipe.incr(keys[1])
+pipe.lpush(keys[2], "a", "b")
+pipe.get(keys[3])
+pipe.set(keys[4], "four", ex=1000)
+pipe.incr(keys[5], 7)
+pipe.lpush(keys[6], "c")
+pipe.get(keys[0])
+pipe.incr(keys[1])
+pipe.get(keys[7])
+pipe.set(keys[8], "eight")
+pipe.lpush(keys[9], "d", "e", "f")
+print("transaction", pipe.execute())
+
+# Errors come in their place; redis-py raises the first one after reading all replies.
+pipe = client.pipeline(transaction=True)
+pipe.set(keys[3], "three")
+pipe.incr(keys[0])
+pipe.set(keys[7], "seven")
+print("with an error", [str(reply) for reply in pipe.execute(raise_on_error=False)])
+
+pipe = client.pipeline(transaction=False)
+for key in (keys[0], keys[3], keys[7], keys[8]):
+    pipe.get(key)
+print("plain pipeline", pipe.execute())
+print("mget", client.mget(keys[0], keys[3], keys[7], "nothing"))
+print("mset", client.mset({keys[0]: "0", keys[3]: "3"}))
+print("exists", client.exists(*keys))
+try:
+    client.get(keys[2])
+except redis.ResponseError as error:
+    print("wrong type", error)
+client.close()
