@@ -145,7 +145,8 @@ impl Coordinator {
             (true, Rule::Implicit) => self.commit(None, out),
             (true, Rule::Decider(part)) => {
                 self.phase = Phase::Deciding(part);
-                out.push(Action::Apply { part });
+                let way = Way::Direct;
+                out.push(Action::Apply { part, way });
             }
             (false, _) => self.recover(out),
         }
@@ -188,7 +189,8 @@ impl Coordinator {
 
     /// Past the commit point: `decider` has applied, by us (true) or not, the others will.
     fn commit(&mut self, decider: Option<(Part, bool)>, out: &mut Vec<Action>) {
-        let mut finish = Finish::commit(self.patience.clone(), Some(self.alone_until));
+        let finish = Finish::commit(self.patience.clone(), Some(self.alone_until));
+        let mut finish = finish.directly();
         for &part in &self.plan.participants {
             match decider {
                 Some((decider, ours)) if decider == part => finish.applied(part, ours),

@@ -36,6 +36,8 @@ struct Seat {
     stage: Stage,
     /// Commit: there is a record to release. False where it was found absent.
     present: bool,
+    /// Commit: how it is asked to apply next.
+    way: Way,
     /// Abort: where there is no record, write a tombstone, valid until then.
     tombstone: Option<Millis>,
 }
@@ -46,8 +48,10 @@ pub(super) struct Finish {
     decision: Decision,
     seats: Vec<Seat>,
     patience: Patience,
-    /// What an aborted record leaves.
+    /// What an aborted, or released, record leaves.
     leave: Leave,
+    /// Commit: how branches are applied that have not been asked before.
+    way: Way,
     /// Commit: every branch was applied by a request of this machine that was answered.
     ours: bool,
     /// Commit: all answers came before this, so nobody else can have read anything yet and the
@@ -67,12 +71,19 @@ impl Finish {
             seats: Vec::new(),
             patience,
             leave: Leave::Marker,
+            way: Way::Redo,
             ours: true,
             outright_until,
             absent_is_finished: false,
             releasing: false,
             contradiction: None,
         }
+    }
+
+    /// Applies directly what is asked for the first time: all votes were Yes.
+    pub(super) fn directly(mut self) -> Self {
+        self.way = Way::Direct;
+        self
     }
 
     /// An abort with no participants yet; see [`Self::must_abort`] and [`Self::voting`].
@@ -103,12 +114,6 @@ impl Finish {
         self.seat(part, Stage::Done, None);
     }
 
-    /// Adds a participant where no record was found.
-    pub(super) fn absent(&mut self, part: Part) {
-        self.seat(part, Stage::Done, None);
-        self.found_absent(part);
-    }
-
     /// Adds a participant whose branch is to be aborted; where it is absent a tombstone is
     /// written until `tombstone`, if given.
     pub(super) fn must_abort(&mut self, part: Part, tombstone: Option<Millis>) {
@@ -130,6 +135,7 @@ impl Finish {
             part,
             stage,
             present: true,
+            way: self.way,
             tombstone,
         });
     }
@@ -197,9 +203,10 @@ impl Finish {
         }
         for seat in self.seats.iter_mut().filter(|s| s.stage == Stage::Due) {
             let (part, leave) = (seat.part, self.leave);
+            let way = std::mem::replace(&mut seat.way, Way::Redo);
             seat.stage = Stage::Asked;
             out.push(match (self.decision, self.releasing) {
-                (Decision::Commit, false) => Action::Apply { part },
+                (Decision::Commit, false) => Action::Apply { part, way },
                 (Decision::Commit, true) => Action::Release { part, leave },
                 (Decision::Abort, _) => Action::Abort {
                     part,

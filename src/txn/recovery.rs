@@ -17,9 +17,13 @@
 //! All records are read; then, in this order:
 //!
 //! 1. Any `applied`: **committed**. It can only be so if all were prepared. The `prepared` ones
-//!    are applied from their redo; the absent ones are finished and already released, and
-//!    nothing is written there. (Asked in the other order, `{applied, absent}` is torn.)
-//! 2. Any `aborted`: **aborted**. The `prepared` ones are aborted, each if it still is.
+//!    are applied from their redo. An absent one is finished and already released, and nothing
+//!    is written there, but only if it is absent *after* another was seen applied: it may have
+//!    been read before its late prepare ran, and to release now would leave it behind, prepared,
+//!    its evidence about to expire. So it is asked to apply as well, which tells. (Asked in the
+//!    other order, `{applied, absent}` would be torn.)
+//! 2. Any `aborted`: **aborted**. The `prepared` ones are aborted, each if it still is, and
+//!    tombstones (see 4) keep late prepares out of the absent ones.
 //! 3. All `prepared`: **committed**. Perhaps the coordinator has told its client.
 //! 4. Some absent, so their prepare may still be on its way. Going back is only safe once it
 //!    cannot succeed: a **tombstone** is written at the absent ones, on condition that they are
@@ -371,46 +375,42 @@ impl Recoverer {
 
     fn decided(&mut self, decision: Decision, out: &mut Vec<Action>) {
         let mut finish = match decision {
-            Decision::Commit => self.to_commit(),
-            Decision::Abort => self.to_abort(),
+            Decision::Commit => self.commit(),
+            Decision::Abort => self.abort(),
         };
         finish.ask(out);
         self.finish = Some(finish);
     }
 
-    /// Who could not be reached is asked to apply all the same: it does nothing if it has.
-    fn to_commit(&self) -> Finish {
+    /// Everybody not seen applied is asked to apply, whatever he was seen to be: he does nothing
+    /// if he has. The absent ones too, since they may have been read before they were prepared.
+    fn commit(&self) -> Finish {
         let mut finish = Finish::commit(self.patience.clone(), None);
         if self.who == Who::Anyone {
             finish = finish.absent_is_finished();
         }
         for (part, seen) in &self.seats {
+            // Committed, so the decider has applied; nobody but its EXEC ever does that.
             let is_decider = self.rule == Rule::Decider(*part);
             match seen {
-                Seen::Applied => finish.applied(*part, false),
-                Seen::Absent => finish.absent(*part),
-                // Committed, so the decider has applied; nobody but its EXEC ever does that.
-                Seen::Unreachable if is_decider => finish.applied(*part, false),
-                Seen::Prepared | Seen::Asked | Seen::Unreachable => finish.must_apply(*part),
                 Seen::Never | Seen::Aborted => finish.contradicted(*part),
+                Seen::Applied => finish.applied(*part, false),
+                _ if is_decider => finish.applied(*part, false),
+                _ => finish.must_apply(*part),
             }
         }
         finish
     }
 
-    /// Where nothing is, nothing is written: a branch prepared later will be met by another
-    /// recoverer. Only the coordinator, whose prepares are young, keeps them out.
-    fn to_abort(&self) -> Finish {
+    /// Nobody will ever apply. Where the branch is absent, or was not seen, a tombstone keeps a
+    /// late prepare out, which would hold its keys until the next recoverer came along.
+    fn abort(&self) -> Finish {
         let mut finish = Finish::abort(self.patience.clone(), Leave::Marker);
-        let tombstone = Some(self.not_after_ms).filter(|_| self.who == Who::Coordinator);
         for (part, seen) in &self.seats {
             match seen {
-                Seen::Absent if tombstone.is_none() => {}
-                Seen::Absent | Seen::Prepared | Seen::Asked | Seen::Unreachable => {
-                    finish.must_abort(*part, tombstone);
-                }
                 Seen::Never | Seen::Aborted => {}
                 Seen::Applied => finish.contradicted(*part),
+                _ => finish.must_abort(*part, Some(self.not_after_ms)),
             }
         }
         finish

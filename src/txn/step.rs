@@ -56,12 +56,12 @@ pub enum Action {
         /// By the shard's clock.
         not_after_ms: Millis,
     },
-    /// Apply the branch if it is prepared. The first apply of a part may use the connection it
-    /// was prepared on; a repeated one, and every one of a recoverer, runs the stored redo.
-    /// Under [`Rule::Decider`] the decider is asked once only, on its watching connection.
+    /// Apply the branch if it is prepared.
     Apply {
         /// Whose branch.
         part: Part,
+        /// How.
+        way: Way,
     },
     /// Abort the branch if it is prepared.
     Abort {
@@ -99,6 +99,19 @@ pub enum Action {
     SetTimer(Millis),
     /// Over.
     Done(Ending),
+}
+
+/// How a branch is applied.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Way {
+    /// After a Yes, for the first time: an EXEC may carry the commands, on the connection whose
+    /// WATCH stood when that Yes was given. If that connection is lost, [`Way::Redo`] will do,
+    /// but for a decider: its EXEC is the only one, and not to have sent it is
+    /// [`Applied::Not`]`(Some(Prepared))`, as when its WATCH had broken.
+    Direct,
+    /// The stored redo, on condition that the record is `prepared`. Never an EXEC: its WATCH may
+    /// have begun when the record was applied already.
+    Redo,
 }
 
 /// What the client is told.

@@ -16,8 +16,8 @@ vote 0 yes
 
 vote 1 yes
 ----
-apply 0
-apply 1
+apply 0 Direct
+apply 1 Direct
 
 applied 1 now
 ----

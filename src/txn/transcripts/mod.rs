@@ -199,7 +199,7 @@ fn show(action: &Action) -> String {
         Action::Prepare { part, not_after_ms } => {
             format!("prepare {} not after {not_after_ms}", part.shard)
         }
-        Action::Apply { part } => format!("apply {}", part.shard),
+        Action::Apply { part, way } => format!("apply {} {way:?}", part.shard),
         Action::Abort {
             part,
             leave,

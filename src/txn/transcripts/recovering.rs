@@ -15,8 +15,8 @@ read 1
 read 0 prepared
 read 1 prepared
 ----
-apply 0
-apply 1
+apply 0 Redo
+apply 1 Redo
 
 applied 0 now
 applied 1 now
