@@ -102,10 +102,10 @@ impl Protocol {
     }
 
     fn coordinate(&self, world: &mut World, txn: Txn) -> (Actor, Vec<Action>) {
+        let invited = |at| (part(at), world.now + WINDOW);
         let plan = Plan {
-            participants: (0..self.parts).map(part).collect(),
+            participants: (0..self.parts).map(invited).collect(),
             rule: self.rule,
-            not_after_ms: world.now + WINDOW,
         };
         let mut out = Vec::new();
         let coordinator = Coordinator::start(plan, &self.limits(), world.now, &mut out);

@@ -11,7 +11,7 @@ use crate::backend::Pinned;
 use crate::metrics::Step;
 use crate::txn::coordinator::{Coordinator, Plan};
 use crate::txn::script::{self, Prepare};
-use crate::txn::{Action, Ending, Event, Millis, Outcome, Part, Rule, TxnId};
+use crate::txn::{Action, Ending, Event, Millis, Outcome, Part, Rule, TxnId, Way};
 
 /// One attempt of one transaction.
 pub struct Attempt {
@@ -46,10 +46,11 @@ impl Attempt {
     pub fn begin(engine: &Rc<Engine>, work: Rc<[Work]>) -> Self {
         let id = engine.new_id();
         let participants: Vec<Part> = work.iter().map(|work| work.part).collect();
+        let window_ms = engine.times.limits.window_ms;
+        let invited = |&part| (part, engine.shard_clock(part) + window_ms);
         let plan = Plan {
-            participants: participants.clone(),
+            participants: participants.iter().map(invited).collect(),
             rule: Rule::Implicit,
-            not_after_ms: 0,
         };
         let mut actions = Vec::new();
         let coordinator =
@@ -156,8 +157,8 @@ impl Attempt {
         let actions = std::mem::take(&mut self.actions);
         for action in &actions {
             match action {
-                Action::Prepare { part, .. } => self.prepare(*part),
-                Action::Apply { part } => self.apply(*part),
+                Action::Prepare { part, not_after_ms } => self.prepare(*part, *not_after_ms),
+                Action::Apply { part, way } => self.apply(*part, *way),
                 Action::Reply(outcome) => {
                     self.enter(Step::Release);
                     self.outcome = Some(outcome.clone());
@@ -183,7 +184,7 @@ impl Attempt {
         (self.step, self.step_began) = (next, now);
     }
 
-    fn prepare(&mut self, part: Part) {
+    fn prepare(&mut self, part: Part, not_after_ms: Millis) {
         let Some(index) = self.index(part) else {
             return;
         };
@@ -192,7 +193,7 @@ impl Attempt {
         let prepare = Prepare {
             id: &self.id,
             ttl_ms: limits.ttl_ms,
-            not_after_ms: self.engine.shard_clock(part) + limits.window_ms,
+            not_after_ms,
             participants: &self.participants,
             rule: Rule::Implicit,
             intent: &work.intent,
@@ -207,7 +208,16 @@ impl Attempt {
         }
     }
 
-    fn apply(&mut self, part: Part) {
+    /// The connection whose EXEC may apply the branch.
+    fn pinned(&mut self, index: usize, way: Way) -> Option<Pinned> {
+        let pinned = &mut self.seats[index].pinned;
+        match way {
+            Way::Direct => pinned.take(),
+            Way::Redo => None,
+        }
+    }
+
+    fn apply(&mut self, part: Part, way: Way) {
         let Some(index) = self.index(part) else {
             return;
         };
@@ -224,7 +234,7 @@ impl Attempt {
             let mut request = BytesMut::new();
             script::append_apply(&mut request, &self.id);
             self.requests.send(Request::Apply, part, &request);
-        } else if let Some(connection) = self.seats[index].pinned.take() {
+        } else if let Some(connection) = self.pinned(index, way) {
             tokio::task::spawn_local(requests.apply_pinned(connection, work, index));
         } else {
             tokio::task::spawn_local(requests.apply_again(work, index));

@@ -196,7 +196,7 @@ impl Drive {
             match action {
                 Action::SetTimer(at) => self.timer = Some(at),
                 Action::Done(ending) => return Some(ending),
-                Action::Apply { part } => {
+                Action::Apply { part, .. } => {
                     tokio::task::spawn_local(apply_stored(self.requests.clone(), part));
                 }
                 other => {

@@ -36,13 +36,20 @@ use super::types::*;
 /// What is to be coordinated.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Plan {
-    /// The participants, each once; at least one.
-    pub participants: Vec<Part>,
+    /// The participants, each once, at least one; each with its *not-after*, the instant past
+    /// which its shard may not create a record of this transaction: the driver's idea of that
+    /// shard's clock now, plus [`Limits::window_ms`]. Tombstones go by the same instant as the
+    /// prepare, so that *too late for a tombstone* proves *too late for the prepare*.
+    pub participants: Vec<(Part, Millis)>,
     /// How it commits; a decider must be one of the participants.
     pub rule: Rule,
-    /// Instant past which no shard may create a record of it: the driver's idea of the shards'
-    /// clocks, plus [`Limits::window_ms`].
-    pub not_after_ms: Millis,
+}
+
+impl Plan {
+    fn not_after(&self, part: Part) -> Millis {
+        let mut all = self.participants.iter();
+        all.find(|one| one.0 == part).map_or(0, |one| one.1)
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -81,10 +88,9 @@ impl Coordinator {
     pub fn start(plan: Plan, limits: &Limits, now: Millis, out: &mut Vec<Action>) -> Self {
         let patience = Patience::start(now, limits, out);
         let alone_ms = limits.ttl_ms.saturating_sub(limits.margin_ms);
-        let not_after_ms = plan.not_after_ms;
-        let prepare = |&part| Action::Prepare { part, not_after_ms };
+        let prepare = |&(part, not_after_ms)| Action::Prepare { part, not_after_ms };
         out.extend(plan.participants.iter().map(prepare));
-        let votes = plan.participants.iter().map(|&part| (part, None));
+        let votes = plan.participants.iter().map(|&(part, _)| (part, None));
         Self {
             phase: Phase::Voting(votes.collect()),
             plan,
@@ -111,7 +117,7 @@ impl Coordinator {
         match (&mut self.phase, event) {
             (Phase::Voting(_), Event::Voted(part, vote)) => self.on_vote(now, part, vote, out),
             (Phase::Finishing(finish), Event::Voted(part, vote)) => {
-                late_vote(finish, part, &vote, self.plan.not_after_ms);
+                late_vote(finish, part, &vote, self.plan.not_after(part));
                 finish.ask(out);
             }
             (Phase::Deciding(decider), Event::Applied(part, answer)) if *decider == part => {
@@ -163,7 +169,7 @@ impl Coordinator {
             match vote {
                 None => finish.voting(other),
                 Some(Ballot::Yes) => finish.must_abort(other, None),
-                Some(Ballot::Unknown) => finish.must_abort(other, Some(self.plan.not_after_ms)),
+                Some(Ballot::Unknown) => finish.must_abort(other, Some(self.plan.not_after(other))),
             }
         }
         finish.ask(out);
@@ -191,7 +197,7 @@ impl Coordinator {
     fn commit(&mut self, decider: Option<(Part, bool)>, out: &mut Vec<Action>) {
         let finish = Finish::commit(self.patience.clone(), Some(self.alone_until));
         let mut finish = finish.directly();
-        for &part in &self.plan.participants {
+        for &(part, _) in &self.plan.participants {
             match decider {
                 Some((decider, ours)) if decider == part => finish.applied(part, ours),
                 _ => finish.must_apply(part),
@@ -205,7 +211,7 @@ impl Coordinator {
     fn roll_back(&mut self, outcome: Outcome, out: &mut Vec<Action>) {
         self.reply(outcome, out);
         let mut finish = Finish::abort(self.patience.clone(), Leave::Nothing);
-        for &part in &self.plan.participants {
+        for &(part, _) in &self.plan.participants {
             finish.must_abort(part, None);
         }
         finish.ask(out);
@@ -214,13 +220,7 @@ impl Coordinator {
 
     fn recover(&mut self, out: &mut Vec<Action>) {
         let (plan, patience) = (&self.plan, self.patience.clone());
-        let recoverer = Recoverer::of_coordinator(
-            &plan.participants,
-            plan.rule,
-            plan.not_after_ms,
-            patience,
-            out,
-        );
+        let recoverer = Recoverer::of_coordinator(&plan.participants, plan.rule, patience, out);
         self.phase = Phase::Recovering(Box::new(recoverer));
     }
 

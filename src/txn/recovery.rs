@@ -90,8 +90,8 @@ enum Who {
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Verdict {
     Decided(Decision),
-    /// Write tombstones at these, then judge again.
-    Tombstones(Vec<Part>),
+    /// Write tombstones at the absent ones, then judge again.
+    Tombstones,
     /// Abort the decider's branch, then judge again.
     AbortDecider(Part),
     /// Nothing is left.
@@ -114,13 +114,20 @@ pub enum Start {
     Malformed,
 }
 
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Seat {
+    part: Part,
+    /// Instant by its shard's clock past which nothing may be created there.
+    not_after_ms: Millis,
+    seen: Seen,
+}
+
 /// Recovers one transaction, once.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Recoverer {
     rule: Rule,
     who: Who,
-    not_after_ms: Millis,
-    seats: Vec<(Part, Seen)>,
+    seats: Vec<Seat>,
     patience: Patience,
     finish: Option<Finish>,
     ended: bool,
@@ -154,38 +161,38 @@ impl Recoverer {
         // Not earlier than the coordinator's own: whoever is too late here can be sure that the
         // prepare is, too.
         let not_after_ms = record.deadline_ms.saturating_add(limits.window_ms);
-        let parts = record.participants.iter().copied();
-        let seats = parts.map(|part| (part, Seen::Unreachable)).collect();
-        let recoverer = Self::begin(Who::Anyone, record.rule, seats, not_after_ms, patience, out);
-        Start::Recover(recoverer)
+        let parts = record.participants.iter();
+        let parts: Vec<_> = parts.map(|&part| (part, not_after_ms)).collect();
+        Start::Recover(Self::begin(Who::Anyone, record.rule, &parts, patience, out))
     }
 
-    /// The coordinator itself, when it does not know how its transaction stands.
+    /// The coordinator itself, when it does not know how its transaction stands. The instants
+    /// are those after which prepares are refused.
     pub(super) fn of_coordinator(
-        parts: &[Part],
+        parts: &[(Part, Millis)],
         rule: Rule,
-        not_after_ms: Millis,
         patience: Patience,
         out: &mut Vec<Action>,
     ) -> Self {
-        let seats = parts.iter().map(|&part| (part, Seen::Unreachable));
-        let seats = seats.collect();
-        Self::begin(Who::Coordinator, rule, seats, not_after_ms, patience, out)
+        Self::begin(Who::Coordinator, rule, parts, patience, out)
     }
 
     fn begin(
         who: Who,
         rule: Rule,
-        seats: Vec<(Part, Seen)>,
-        not_after_ms: Millis,
+        parts: &[(Part, Millis)],
         patience: Patience,
         out: &mut Vec<Action>,
     ) -> Self {
+        let seat = |&(part, not_after_ms)| Seat {
+            part,
+            not_after_ms,
+            seen: Seen::Unreachable,
+        };
         let mut this = Self {
             rule,
             who,
-            not_after_ms,
-            seats,
+            seats: parts.iter().map(seat).collect(),
             patience,
             finish: None,
             ended: false,
@@ -223,7 +230,7 @@ impl Recoverer {
             Event::Timer if self.patience.retry_is_due(now, out) => self.read_unreachable(out),
             _ => return,
         }
-        if self.seats.iter().all(|(_, seen)| *seen != Seen::Asked) {
+        if self.is_idle() {
             self.judge(out);
         }
     }
@@ -265,13 +272,13 @@ impl Recoverer {
     }
 
     fn is_idle(&self) -> bool {
-        self.seats.iter().all(|(_, seen)| *seen != Seen::Asked)
+        self.seats.iter().all(|seat| seat.seen != Seen::Asked)
     }
 
     fn saw(&mut self, now: Millis, part: Part, seen: Seen, out: &mut Vec<Action>) {
-        let asked = (part, Seen::Asked);
-        if let Some(seat) = self.seats.iter_mut().find(|seat| **seat == asked) {
-            seat.1 = seen;
+        let mut asked = self.seats.iter_mut().filter(|s| s.seen == Seen::Asked);
+        if let Some(seat) = asked.find(|seat| seat.part == part) {
+            seat.seen = seen;
             if seen == Seen::Unreachable {
                 self.patience.failed(now, out);
             }
@@ -279,21 +286,21 @@ impl Recoverer {
     }
 
     fn read_unreachable(&mut self, out: &mut Vec<Action>) {
-        for (part, seen) in &mut self.seats {
-            if *seen == Seen::Unreachable {
-                *seen = Seen::Asked;
-                out.push(Action::Read { part: *part });
+        for seat in &mut self.seats {
+            if seat.seen == Seen::Unreachable {
+                seat.seen = Seen::Asked;
+                out.push(Action::Read { part: seat.part });
             }
         }
     }
 
     fn parts(&self, wanted: impl Fn(Seen) -> bool) -> Vec<Part> {
-        let seats = self.seats.iter().filter(|(_, seen)| wanted(*seen));
-        seats.map(|(part, _)| *part).collect()
+        let seats = self.seats.iter().filter(|seat| wanted(seat.seen));
+        seats.map(|seat| seat.part).collect()
     }
 
     fn any(&self, wanted: Seen) -> bool {
-        self.seats.iter().any(|(_, seen)| *seen == wanted)
+        self.seats.iter().any(|seat| seat.seen == wanted)
     }
 
     /// The rules of the module's documentation, in their order. Nobody is being asked.
@@ -314,9 +321,8 @@ impl Recoverer {
         if self.any(Seen::Never) && self.may_bury() {
             return Verdict::Decided(Decision::Abort);
         }
-        let absent = self.parts(|seen| seen == Seen::Absent);
-        if !absent.is_empty() && self.may_bury() {
-            return Verdict::Tombstones(absent);
+        if self.any(Seen::Absent) && self.may_bury() {
+            return Verdict::Tombstones;
         }
         if self.any(Seen::Unreachable) {
             return Verdict::Blind;
@@ -328,8 +334,8 @@ impl Recoverer {
     }
 
     fn decider(&self, part: Part) -> Verdict {
-        let seen = self.seats.iter().find(|seat| seat.0 == part);
-        match seen.map_or(Seen::Unreachable, |seat| seat.1) {
+        let seat = self.seats.iter().find(|seat| seat.part == part);
+        match seat.map_or(Seen::Unreachable, |seat| seat.seen) {
             Seen::Aborted | Seen::Never => Verdict::Decided(Decision::Abort),
             Seen::Prepared => Verdict::AbortDecider(part),
             Seen::Absent if self.may_bury() => Verdict::AbortDecider(part),
@@ -346,30 +352,33 @@ impl Recoverer {
     }
 
     fn judge(&mut self, out: &mut Vec<Action>) {
-        let not_after_ms = self.not_after_ms;
         match self.judgement() {
             Verdict::Decided(decision) => self.decided(decision, out),
-            Verdict::Tombstones(parts) => {
-                for part in parts {
-                    self.asking(part);
-                    out.push(Action::Tombstone { part, not_after_ms });
-                }
-            }
-            Verdict::AbortDecider(part) => {
-                self.asking(part);
-                out.push(Action::Abort {
-                    part,
-                    leave: Leave::Marker,
-                    tombstone: Some(not_after_ms),
-                });
-            }
+            Verdict::Tombstones => self.write_tombstones(out),
+            Verdict::AbortDecider(part) => self.abort_decider(part, out),
             Verdict::Nothing | Verdict::Blind => {}
         }
     }
 
-    fn asking(&mut self, part: Part) {
-        if let Some(seat) = self.seats.iter_mut().find(|seat| seat.0 == part) {
-            seat.1 = Seen::Asked;
+    fn write_tombstones(&mut self, out: &mut Vec<Action>) {
+        let absent = self.seats.iter_mut().filter(|s| s.seen == Seen::Absent);
+        for seat in absent {
+            seat.seen = Seen::Asked;
+            out.push(Action::Tombstone {
+                part: seat.part,
+                not_after_ms: seat.not_after_ms,
+            });
+        }
+    }
+
+    fn abort_decider(&mut self, part: Part, out: &mut Vec<Action>) {
+        if let Some(seat) = self.seats.iter_mut().find(|seat| seat.part == part) {
+            seat.seen = Seen::Asked;
+            out.push(Action::Abort {
+                part,
+                leave: Leave::Marker,
+                tombstone: Some(seat.not_after_ms),
+            });
         }
     }
 
@@ -389,14 +398,14 @@ impl Recoverer {
         if self.who == Who::Anyone {
             finish = finish.absent_is_finished();
         }
-        for (part, seen) in &self.seats {
+        for seat in &self.seats {
             // Committed, so the decider has applied; nobody but its EXEC ever does that.
-            let is_decider = self.rule == Rule::Decider(*part);
-            match seen {
-                Seen::Never | Seen::Aborted => finish.contradicted(*part),
-                Seen::Applied => finish.applied(*part, false),
-                _ if is_decider => finish.applied(*part, false),
-                _ => finish.must_apply(*part),
+            let is_decider = self.rule == Rule::Decider(seat.part);
+            match seat.seen {
+                Seen::Never | Seen::Aborted => finish.contradicted(seat.part),
+                Seen::Applied => finish.applied(seat.part, false),
+                _ if is_decider => finish.applied(seat.part, false),
+                _ => finish.must_apply(seat.part),
             }
         }
         finish
@@ -406,11 +415,11 @@ impl Recoverer {
     /// late prepare out, which would hold its keys until the next recoverer came along.
     fn abort(&self) -> Finish {
         let mut finish = Finish::abort(self.patience.clone(), Leave::Marker);
-        for (part, seen) in &self.seats {
-            match seen {
+        for seat in &self.seats {
+            match seat.seen {
                 Seen::Never | Seen::Aborted => {}
-                Seen::Applied => finish.contradicted(*part),
-                _ => finish.must_abort(*part, Some(self.not_after_ms)),
+                Seen::Applied => finish.contradicted(seat.part),
+                _ => finish.must_abort(seat.part, Some(seat.not_after_ms)),
             }
         }
         finish

@@ -109,8 +109,9 @@ pub enum Way {
     /// but for a decider: its EXEC is the only one, and not to have sent it is
     /// [`Applied::Not`]`(Some(Prepared))`, as when its WATCH had broken.
     Direct,
-    /// The stored redo, on condition that the record is `prepared`. Never an EXEC: its WATCH may
-    /// have begun when the record was applied already.
+    /// The stored redo, on condition that the record is `prepared`: by script, or by an EXEC
+    /// whose WATCH has begun for it, with a look behind that WATCH. Never on the connection of
+    /// the prepare: its WATCH may have begun when the record was applied already.
     Redo,
 }
 

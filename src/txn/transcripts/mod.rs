@@ -76,10 +76,13 @@ impl Story {
     }
 
     fn coordinate(&mut self, rule: &str, parts: &[&str], out: &mut Vec<Action>) {
+        let not_after_ms = 1000 + self.now + LIMITS.window_ms;
         let plan = Plan {
-            participants: parts.iter().map(|text| part(text)).collect(),
+            participants: parts
+                .iter()
+                .map(|text| (part(text), not_after_ms))
+                .collect(),
             rule: rule_of(rule),
-            not_after_ms: 1000 + self.now + LIMITS.window_ms,
         };
         self.machine = Machine::Coordinator(Coordinator::start(plan, &LIMITS, self.now, out));
     }
