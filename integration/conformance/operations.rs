@@ -187,6 +187,19 @@ fn a_holder_without_a_record_is_told() {
     assert_eq!(voted.vote, Vote::No(held));
 }
 
+/// Only *another* transaction holds a key: neither a key named twice nor its own old lock does.
+#[test]
+fn a_transaction_does_not_stand_in_its_own_way() {
+    let mut shard = Shard::start();
+    shard.text("SET __lockstep:lock:b t1");
+    let branch = intent("a b a", &["SET a 1"]);
+    assert_eq!(shard.prepare(&id("t1"), &branch).vote, Vote::Yes);
+    assert_eq!(shard.apply(&id("t1")).0, Applied::Now);
+    assert_eq!(shard.release(&id("t1"), Leave::Nothing), Released::Done);
+    assert_eq!(shard.text("DEL a"), ":1\r\n");
+    assert_eq!(shard.keys(), CLEAN);
+}
+
 #[test]
 fn abort_undoes_a_prepare() {
     for leave in [Leave::Nothing, Leave::Marker] {
@@ -311,7 +324,11 @@ fn the_end_is_announced_once() {
     shard.release(&id("t1"), Leave::Nothing);
     shard.prepare(&id("t2"), &intent("a b c d e", &["SET a 1"]));
     shard.abort(&id("t2"), Leave::Nothing, None);
+    // Nobody can wait for what holds nothing.
     shard.tombstone(&id("t3"), NEVER);
+    shard.prepare(&id("t4"), &intent("", &["ECHO x"]));
+    shard.apply(&id("t4"));
+    shard.release(&id("t4"), Leave::Nothing);
     shard.text("PUBLISH __lockstep:released:end x");
     let mut channels = waiter.replies(3).into_iter().map(|message| {
         let channel = elements(&message).nth(2).and_then(as_bulk);

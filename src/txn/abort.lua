@@ -10,27 +10,28 @@
 -- The keys come from the record, so anyone may abort who knows the id. They are not declared:
 -- only a cluster routes scripts by declared keys, plain servers do not look at them.
 -- Each path begins with a write that is not denyoom (DEL, HDEL), so a full server lets it pass.
-local record = call('HMGET', KEYS[1], 'state', 'keys')
-local state = record[1]
+local call = redis.call
+local record, id = KEYS[1], ARGV[1]
+local state = call('HGET', record, 'state')
 if state == 'applied' then return 'applied' end
 if state == 'aborted' then return 'done' end
-if state then
-  if ARGV[3] == '-' then return 'prepared' end
-  local keys = cmsgpack.unpack(record[2])
-  if ARGV[3] == '1' then
-    call('HDEL', KEYS[1], 'redo', 'keys')
-    call('HSET', KEYS[1], 'state', 'aborted')
-    call('PEXPIRE', KEYS[1], ARGV[2])
-  else
-    call('DEL', KEYS[1])
-  end
-  drop(ARGV[1], keys, false)
+if not state then
+  if not ARGV[4] then return 'done' end
+  local time = call('TIME')
+  if time[1] * 1000 + math.floor(time[2] / 1000) > tonumber(ARGV[4]) then return 'late' end
+  call('DEL', record)
+  call('HSET', record, 'state', 'aborted')
+  call('PEXPIRE', record, ARGV[2])
   return 'done'
 end
-if not ARGV[4] then return 'done' end
-local time = call('TIME')
-if time[1] * 1000 + math.floor(time[2] / 1000) > tonumber(ARGV[4]) then return 'late' end
-call('DEL', KEYS[1])
-call('HSET', KEYS[1], 'state', 'aborted')
-call('PEXPIRE', KEYS[1], ARGV[2])
-return 'done'
+if ARGV[3] == '-' then return 'prepared' end
+
+local keys = cmsgpack.unpack(call('HGET', record, 'keys'))
+if ARGV[3] == '1' then
+  call('HDEL', record, 'redo', 'keys')
+  call('HSET', record, 'state', 'aborted')
+  call('PEXPIRE', record, ARGV[2])
+else
+  call('DEL', record)
+end
+local settling = false

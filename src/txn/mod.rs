@@ -49,9 +49,10 @@
 //! | key | type | what |
 //! |---|---|---|
 //! | `__lockstep:lock:<key>` | string, PX | the id of the transaction that holds `<key>` |
-//! | `__lockstep:txn:<id>` | hash | the record: `state`, `deadline`, `participants`, `rule`, `redo`, `keys` |
+//! | `__lockstep:txn:<id>` | hash | the record: `state`, `deadline`, `participants`, `rule` (the decider, if there is one), `redo`, `keys`; in a marker `replies` |
 //! | `__lockstep:index` | hash | key → id, from prepare to release |
 //! | `__lockstep:settling` | hash | key → id, from apply to release |
+//! | `__lockstep:epoch` | string | counts the prepares that succeeded, for ever |
 //!
 //! and the channel `__lockstep:released:<id>`, on which release and abort announce themselves.
 //! A record has no time to live while undecided; nothing in doubt is ever deleted by a timer.

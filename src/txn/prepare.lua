@@ -47,13 +47,12 @@ local entries = {}
 if not owner then
   for i = 1, n do
     local lock = '__lockstep:lock:' .. keys[i]
-    if not call('SET', lock, id, 'NX', 'PX', ttl) then
-      local holder = call('GET', lock)
-      if holder ~= id then
-        owner, at = holder, i
-        for j = 1, i - 1 do call('DEL', '__lockstep:lock:' .. keys[j]) end
-        break
-      end
+    -- Taken if there was no holder.
+    local holder = call('SET', lock, id, 'NX', 'GET', 'PX', ttl)
+    if holder and holder ~= id then
+      owner, at = holder, i
+      for j = 1, i - 1 do call('DEL', '__lockstep:lock:' .. keys[j]) end
+      break
     end
     entries[2 * i - 1] = keys[i]
     entries[2 * i] = id

@@ -7,16 +7,19 @@
 --
 -- The keys come from the record and are not declared: see abort.lua. The first write is never
 -- denyoom (DEL, HDEL), so a full server lets it pass.
-local record = call('HMGET', KEYS[1], 'state', 'keys')
-if not record[1] then return 'done' end
-if record[1] == 'prepared' then return 'prepared' end
-local keys = record[2] and cmsgpack.unpack(record[2])
+local call = redis.call
+local record, id = KEYS[1], ARGV[1]
+local state = call('HGET', record, 'state')
+if not state then return 'done' end
+if state == 'prepared' then return 'prepared' end
+local keys = call('HGET', record, 'keys')
+keys = keys and cmsgpack.unpack(keys)
 if ARGV[2] == '0' then
-  call('DEL', KEYS[1])
+  call('DEL', record)
 else
-  call('HDEL', KEYS[1], 'redo', 'keys')
-  if ARGV[3] then call('HSET', KEYS[1], 'replies', ARGV[3]) end
-  call('PEXPIRE', KEYS[1], ARGV[2])
+  call('HDEL', record, 'redo', 'keys')
+  if ARGV[3] then call('HSET', record, 'replies', ARGV[3]) end
+  call('PEXPIRE', record, ARGV[2])
 end
-if keys then drop(ARGV[1], keys, true) end
-return 'done'
+if not keys then return 'done' end
+local settling = true

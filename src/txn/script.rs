@@ -5,8 +5,8 @@
 //!
 //! # Needs of the server
 //!
-//! Redis 7.0 or newer (error texts through `redis.pcall`, `EVALSHA_RO`, and the rule that the
-//! right to write is checked at a script's first write). The scripts declare the record as
+//! Redis 7.0 or newer (error texts through `redis.pcall`, `EVALSHA_RO`, `SET … NX GET`, and the
+//! rule that the right to write is checked at a script's first write). The scripts declare the record as
 //! their only key and derive the rest from it and from constants: lock keys from the client's
 //! keys, which a recoverer knows only from the record itself. Only a Redis Cluster routes by
 //! declared keys; a plain server does not look at them, and its ACL checks what is really used.
@@ -100,12 +100,12 @@ pub static APPLY: Script = Script::new("apply", include_str!("apply.lua"));
 /// See the operations `abort`, `abort-if-present` and `tombstone` in [`super`].
 pub static ABORT: Script = Script::new(
     "abort",
-    concat!(include_str!("drop.lua"), include_str!("abort.lua")),
+    concat!(include_str!("abort.lua"), include_str!("drop.lua")),
 );
 /// See the operation `release` in [`super`].
 pub static RELEASE: Script = Script::new(
     "release",
-    concat!(include_str!("drop.lua"), include_str!("release.lua")),
+    concat!(include_str!("release.lua"), include_str!("drop.lua")),
 );
 /// See the operation `read` in [`super`].
 pub static READ: Script = Script::new("read", include_str!("read.lua"));
