@@ -1,9 +1,13 @@
 //! The program as its users meet it: command line, files, signals, endpoints, `lockstep dev`.
 
+// A test program has no outside that could reach its items.
+#![allow(unreachable_pub)]
+
 mod check;
 mod dev;
 mod endpoints;
 mod help;
+mod install;
 mod running;
 #[path = "../support/mod.rs"]
 mod support;
