@@ -17,7 +17,7 @@ mod support;
 mod books;
 mod load;
 
-use books::Books;
+use books::{Books, Outcome};
 use load::{Load, Totals};
 use rand::RngExt;
 use std::sync::Mutex;
@@ -36,11 +36,7 @@ const DECISION_RETENTION: Duration = Duration::from_millis(8_000);
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn options(durable: bool) -> Options {
-    Options {
-        proxies: 2,
-        durable,
-        ..Options::default()
-    }
+    Options { proxies: 2, durable, ..Options::default() }
 }
 
 #[test]
@@ -61,16 +57,8 @@ fn sums_are_always_right() {
     });
     totals.print(Duration::from_secs(seconds));
     check_readers(&totals);
-    assert!(
-        totals.moved > 0,
-        "no transfer went through: {:?}",
-        totals.errors
-    );
-    assert_eq!(
-        totals.unknown, 0,
-        "unknown outcomes without a fault: {:?}",
-        totals.errors
-    );
+    assert!(totals.moved > 0, "no transfer went through: {:?}", totals.errors);
+    assert_eq!(totals.unknown, 0, "unknown outcomes without a fault: {:?}", totals.errors);
     assert!(
         totals.aborted * 20 <= totals.moved,
         "more than one in twenty was given up: {:?}",
@@ -107,11 +95,7 @@ fn kill_in_the_middle() {
     totals.print(lasted);
     println!("{kills} kills; all settled {settled:?} after the last one's load");
     check_readers(&totals);
-    assert!(
-        totals.moved > 0,
-        "no transfer went through: {:?}",
-        totals.errors
-    );
+    assert!(totals.moved > 0, "no transfer went through: {:?}", totals.errors);
     books.check_sum(&cluster);
     books.check_ledgers(&cluster, &totals.outcomes);
     cluster.wait_clean(DECISION_RETENTION + Duration::from_secs(2));
@@ -135,24 +119,42 @@ fn wait_settled(cluster: &Cluster, limit: Duration) -> Duration {
     let begin = Instant::now();
     eventually_with("everything in doubt is settled (P5)", limit, || {
         let found = cluster.leftovers();
-        if found.is_settled() {
-            Ok(())
-        } else {
-            Err(found.in_doubt)
-        }
+        if found.is_settled() { Ok(()) } else { Err(found.in_doubt) }
     });
     begin.elapsed()
 }
 
 fn check_readers(totals: &Totals) {
-    assert!(
-        totals.wrong_sums.is_empty(),
-        "P2: wrong sums were read: {:?}",
-        totals.wrong_sums
-    );
-    assert!(
-        totals.sums > 0,
-        "no reader got an answer: {:?}",
-        totals.errors
-    );
+    assert!(totals.wrong_sums.is_empty(), "P2: wrong sums were read: {:?}", totals.wrong_sums);
+    assert!(totals.sums > 0, "no reader got an answer: {:?}", totals.errors);
+}
+
+/// The test of the test: money moved on one side only is found, whatever its client was told.
+#[test]
+#[should_panic(expected = "P1: transfer planted was Unknown")]
+fn half_a_transfer_is_found() {
+    let cluster = Cluster::start(&Options::default());
+    let books = Books::open(&cluster);
+    plant(&cluster, &books.accounts()[0], -5);
+    books.check_ledgers(&cluster, &[("planted".to_owned(), Outcome::Unknown)].into());
+}
+
+/// The test of the test: what was told to be aborted must not be there (P4).
+#[test]
+#[should_panic(expected = "P1: transfer planted was Aborted")]
+fn an_aborted_transfer_that_is_there_is_found() {
+    let cluster = Cluster::start(&Options::default());
+    let books = Books::open(&cluster);
+    plant(&cluster, &books.accounts()[0], -5);
+    plant(&cluster, &books.accounts()[1], 5);
+    books.check_sum(&cluster);
+    books.check_ledgers(&cluster, &[("planted".to_owned(), Outcome::Aborted)].into());
+}
+
+/// One side of a transfer, directly on its shard.
+fn plant(cluster: &Cluster, account: &str, amount: i64) {
+    let shards = cluster.shards();
+    let mut client = shards[support::shard_of(account.as_bytes(), shards.len())].client();
+    client.call(&["INCRBY", account, &amount.to_string()]);
+    client.call(&["RPUSH", &Books::ledger(account), &format!("planted {amount}")]);
 }

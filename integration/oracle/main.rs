@@ -31,7 +31,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use support::seed::PrintOnFailure;
-use support::{Cluster, Options, Redis, Seed, Value, number_from_env, spread};
+use support::{Client, Cluster, Options, Redis, Seed, Value, number_from_env, spread};
 
 const SCRIPTED_AT_LEAST: usize = 200;
 const SETTLE_LIMIT: Duration = Duration::from_secs(4);
@@ -39,11 +39,7 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(4);
 #[test]
 fn scripted() {
     let scripts = script::all();
-    assert!(
-        scripts.len() >= SCRIPTED_AT_LEAST,
-        "only {} scripts",
-        scripts.len()
-    );
+    assert!(scripts.len() >= SCRIPTED_AT_LEAST, "only {} scripts", scripts.len());
     let only = std::env::var("LOCKSTEP_ORACLE_ONLY").unwrap_or_default();
     let (oracle, cluster) = (oracle(), Cluster::start(&Options::default()));
     let mut failures = Vec::new();
@@ -53,11 +49,7 @@ fn scripted() {
             failures.extend(run_script(&oracle, &cluster, script, mode));
         }
     }
-    println!(
-        "{} scripted sequences, twice each, in {:?}",
-        scripts.len(),
-        begin.elapsed()
-    );
+    println!("{} scripted sequences, twice each, in {:?}", scripts.len(), begin.elapsed());
     cluster.wait_settled(SETTLE_LIMIT);
     assert!(
         failures.is_empty(),
@@ -78,9 +70,7 @@ fn run_script(oracle: &Redis, cluster: &Cluster, script: &Script, mode: Mode) ->
         return Some(report(&title, &script.steps, &mismatch));
     }
     let difference = States::connect(oracle, cluster).compare_all()?;
-    Some(format!(
-        "{title}: same replies, but other data: {difference}"
-    ))
+    Some(format!("{title}: same replies, but other data: {difference}"))
 }
 
 #[test]
@@ -91,51 +81,51 @@ fn generated() {
     let connections = number_from_env("LOCKSTEP_ORACLE_CONNECTIONS", 4);
     let (oracle, cluster) = (oracle(), Cluster::start(&Options::default()));
     let grammar = Grammar::read();
-    let (next, failures) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    let run =
+        Run { seed, count, grammar: &grammar, next: AtomicU64::new(0), failures: Mutex::default() };
     let begin = Instant::now();
-    let work = || {
-        let mut pair = Pair::connect(&oracle, &cluster);
-        let mut states = States::connect(&oracle, &cluster);
-        let mut commands = 0;
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= count || failures.lock().expect("not poisoned").len() >= 5 {
-                return commands;
-            }
-            let sequence = grammar.sequence(&mut seed.rng(number), number);
-            commands += sequence.steps.len();
-            if let Some(text) = run_generated(&mut pair, &mut states, &sequence) {
-                failures.lock().expect("not poisoned").push(text);
-                pair = Pair::connect(&oracle, &cluster);
-            }
-        }
-    };
     let commands: usize = std::thread::scope(|scope| {
+        let work = || run.work(&oracle, &cluster);
         let threads: Vec<_> = (0..connections).map(|_| scope.spawn(work)).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().expect("no panic"))
-            .sum()
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
     });
-    println!(
-        "{count} sequences, {commands} commands in {:?}, seed {}",
-        begin.elapsed(),
-        seed.0
-    );
-    let failures = failures.into_inner().expect("not poisoned");
-    assert!(
-        failures.is_empty(),
-        "seed {}:\n\n{}",
-        seed.0,
-        failures.join("\n\n")
-    );
+    println!("{count} sequences, {commands} commands in {:?}, seed {}", begin.elapsed(), seed.0);
+    let failures = run.failures.into_inner().expect("not poisoned");
+    assert!(failures.is_empty(), "seed {}:\n\n{}", seed.0, failures.join("\n\n"));
     cluster.wait_settled(SETTLE_LIMIT);
     if count >= 5_000 {
         let unused = grammar.never_succeeded(&oracle.client().value(&["INFO", "commandstats"]));
-        assert!(
-            unused.is_empty(),
-            "never answered without an error: {unused:?}"
-        );
+        assert!(unused.is_empty(), "never answered without an error: {unused:?}");
+    }
+}
+
+/// The generated sequences, taken one after another by several threads.
+struct Run<'a> {
+    seed: Seed,
+    count: u64,
+    grammar: &'a Grammar,
+    next: AtomicU64,
+    failures: Mutex<Vec<String>>,
+}
+
+impl Run<'_> {
+    /// Takes sequences until none is left or enough differ; how many commands it has sent.
+    fn work(&self, oracle: &Redis, cluster: &Cluster) -> usize {
+        let mut pair = Pair::connect(oracle, cluster);
+        let mut states = States::connect(oracle, cluster);
+        let mut commands = 0;
+        loop {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            if number >= self.count || self.failures.lock().expect("not poisoned").len() >= 5 {
+                return commands;
+            }
+            let sequence = self.grammar.sequence(&mut self.seed.rng(number), number);
+            commands += sequence.steps.len();
+            if let Some(text) = run_generated(&mut pair, &mut states, &sequence) {
+                self.failures.lock().expect("not poisoned").push(text);
+                pair.reconnect();
+            }
+        }
     }
 }
 
@@ -150,9 +140,7 @@ fn run_generated(pair: &mut Pair, states: &mut States, sequence: &Sequence) -> O
         Ok(()) => {
             let difference = states.compare(&sequence.keys)?;
             let steps = script::print(&sequence.steps, usize::MAX);
-            Some(format!(
-                "{title}: same replies, but other data: {difference}\n{steps}"
-            ))
+            Some(format!("{title}: same replies, but other data: {difference}\n{steps}"))
         }
     }
 }
@@ -186,10 +174,7 @@ fn shrink(
 
 fn report(title: &str, steps: &[Step], mismatch: &Mismatch) -> String {
     let script = script::print(steps, mismatch.step);
-    format!(
-        "{title}:\n{script}  redis:    {}\n  lockstep: {}",
-        mismatch.wanted, mismatch.got
-    )
+    format!("{title}:\n{script}  redis:    {}\n  lockstep: {}", mismatch.wanted, mismatch.got)
 }
 
 fn oracle() -> Redis {
@@ -203,13 +188,8 @@ fn a_difference_is_found() {
     for (server, value) in [(&wanted, "1"), (&other, "2")] {
         server.client().call(&["SET", "a", value]);
     }
-    let steps = ["PING", "MULTI", "GET a", "EXEC"].map(|line| {
-        Step::Command(
-            line.split(' ')
-                .map(|word| word.as_bytes().to_vec())
-                .collect(),
-        )
-    });
+    let steps = ["PING", "MULTI", "GET a", "EXEC"]
+        .map(|line| Step::Command(line.split(' ').map(|word| word.as_bytes().to_vec()).collect()));
     for mode in [Mode::Steps, Mode::Pipelined, Mode::Chunks(3)] {
         let mut pair = Pair::to([wanted.port(), other.port()]);
         let found = run(&mut pair, &steps, mode).expect_err("1 is not 2");
@@ -237,36 +217,24 @@ fn crosses_shards() {
     for line in REFUSED {
         let line = line.replace("<a>", a).replace("<b>", b).replace("<c>", c);
         let reply = client.say(&line);
-        let error = reply
-            .error()
-            .unwrap_or_else(|| panic!("{line}: not refused: {reply}"));
+        let error = reply.error().unwrap_or_else(|| panic!("{line}: not refused: {reply}"));
         assert!(error.starts_with("CROSSSLOT "), "{line}: {error}");
-        assert!(
-            error.len() > "CROSSSLOT ".len() + 20,
-            "{line} does not say what to do: {error}"
-        );
-        assert_eq!(
-            snapshot(&cluster, &keys),
-            before,
-            "{line} changed something"
-        );
-        // In a transaction: refused when queued, and EXEC does nothing of the rest.
-        assert_eq!(client.say("MULTI"), Value::Simple(b"OK".to_vec()));
-        client.say(&format!("DEL {a} {b}"));
-        let reply = client.say(&line);
-        assert!(reply.error().is_some(), "{line} in MULTI: {reply}");
-        let exec = client.say("EXEC").error().unwrap_or_default();
-        assert!(
-            exec.starts_with("EXECABORT "),
-            "{line} in MULTI: EXEC: {exec}"
-        );
-        assert_eq!(
-            snapshot(&cluster, &keys),
-            before,
-            "{line} in MULTI changed something"
-        );
+        assert!(error.len() > "CROSSSLOT ".len() + 20, "{line} does not say what to do: {error}");
+        assert_eq!(snapshot(&cluster, &keys), before, "{line} changed something");
+        expect_abort(&mut client, &line, &format!("DEL {a} {b}"));
+        assert_eq!(snapshot(&cluster, &keys), before, "{line} in MULTI changed something");
     }
     cluster.wait_settled(SETTLE_LIMIT);
+}
+
+/// In a transaction it is refused when queued, and EXEC does nothing of the rest.
+fn expect_abort(client: &mut Client, line: &str, rest: &str) {
+    assert_eq!(client.say("MULTI"), Value::Simple(b"OK".to_vec()));
+    client.say(rest);
+    let reply = client.say(line);
+    assert!(reply.error().is_some(), "{line} in MULTI: {reply}");
+    let exec = client.say("EXEC").error().unwrap_or_default();
+    assert!(exec.starts_with("EXECABORT "), "{line} in MULTI: EXEC: {exec}");
 }
 
 const REFUSED: &[&str] = &[
@@ -300,10 +268,7 @@ fn snapshot(cluster: &Cluster, keys: &[String]) -> Vec<Value> {
     let look = |shard: &Redis| {
         let mut client = shard.client();
         let dump = |key| client.value(&["DUMP", key]);
-        keys.iter()
-            .map(String::as_str)
-            .map(dump)
-            .collect::<Vec<_>>()
+        keys.iter().map(String::as_str).map(dump).collect::<Vec<_>>()
     };
     cluster.shards().iter().flat_map(look).collect()
 }
