@@ -184,9 +184,13 @@ fn is_message(node: &Node) -> bool {
         "tracking-redir-broken",
     ];
     node.items.first().is_some_and(|first| {
-        // Attributes in front of the name make it no name.
+        // What stands in front of the name, an attribute or another message, makes it no name.
         b"$!=".contains(&first.kind)
             && first.start == first.header
+            && node
+                .messages
+                .first()
+                .is_none_or(|message| message.start > first.start)
             && names.iter().any(|name| name.as_bytes() == first.text)
     })
 }

@@ -130,7 +130,13 @@ fn replies_are_framed_as_the_obvious_reader_frames_them() {
                 start
             })
             .collect();
-        assert_eq!((ends, error), whole, "input {index} of seed {}", plan.seed);
+        let text = bytes.escape_ascii();
+        assert_eq!(
+            (ends, error),
+            whole,
+            "input {index} of seed {}: {text}",
+            plan.seed
+        );
         let mut start = 0;
         for node in &nodes {
             check(node, &bytes[start..]);

@@ -255,3 +255,84 @@ fn aggregate(kind: u8, items: Vec<Value>) -> Result<Value, DecodeError> {
         _ => Ok(Value::Array(items)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::ReplyError;
+
+    fn decode(frame: &[u8]) -> Result<Value, DecodeError> {
+        Value::decode(frame, &Limits::default())
+    }
+
+    fn bulk(text: &'static str) -> Value {
+        Value::Bulk(Bytes::from_static(text.as_bytes()))
+    }
+
+    #[test]
+    fn nulls_maps_and_messages_stay_what_they_are() {
+        assert_eq!(decode(b"*-1\r\n"), Ok(Value::NullArray));
+        assert_eq!(decode(b"$-1\r\n"), Ok(Value::Null));
+        assert_eq!(decode(b"_\r\n"), Ok(Value::Null));
+        let pairs = vec![
+            (bulk("b"), Value::Int(1)),
+            (bulk("a"), Value::Int(2)),
+            (bulk("b"), Value::Int(3)),
+        ];
+        let map = b"%3\r\n$1\r\nb\r\n:1\r\n$1\r\na\r\n:2\r\n$1\r\nb\r\n:3\r\n";
+        assert_eq!(decode(map), Ok(Value::Map(pairs.clone())));
+        let flat = b"*6\r\n$1\r\nb\r\n:1\r\n$1\r\na\r\n:2\r\n$1\r\nb\r\n:3\r\n";
+        assert_eq!(decode(flat).unwrap().into_pairs(), Some(pairs));
+        let exec = b"*1\r\n>2\r\n$7\r\nmessage\r\n$1\r\nc\r\n:1\r\n";
+        assert_eq!(decode(exec), Ok(Value::Array(vec![Value::Int(1)])));
+        let attributed = b"*1\r\n|1\r\n+a\r\n+b\r\n,-inf\r\n";
+        assert_eq!(
+            decode(attributed),
+            Ok(Value::Array(vec![Value::Double(f64::NEG_INFINITY)]))
+        );
+        assert_eq!(
+            decode(b"-\xff\r\n"),
+            Ok(Value::Error(Bytes::from_static(b"\xff")))
+        );
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let nested = |depth: usize| [b"*1\r\n".repeat(depth), b":1\r\n".to_vec()].concat();
+        assert!(decode(&nested(32)).is_ok());
+        assert_eq!(decode(&nested(33)), Err(DecodeError::TooDeep));
+        assert_eq!(decode(&nested(1_000_000)), Err(DecodeError::TooDeep));
+    }
+
+    #[test]
+    fn exactly_one_reply_is_decoded() {
+        for frame in [&b""[..], b"+OK", b"+OK\r\n+OK\r\n", b"*2\r\n:1\r\n"] {
+            assert_eq!(
+                decode(frame),
+                Err(DecodeError::NotOneReply),
+                "{}",
+                frame.escape_ascii()
+            );
+        }
+        assert_eq!(
+            decode(b"x"),
+            Err(DecodeError::Broken(ReplyError::UnknownType(b'x')))
+        );
+        assert_eq!(decode(b":1x\r\n"), Err(DecodeError::InvalidNumber));
+        assert_eq!(decode(b",x\r\n"), Err(DecodeError::InvalidNumber));
+    }
+
+    #[test]
+    fn values_convert() {
+        assert_eq!(bulk("12").as_int(), Some(12));
+        assert_eq!(Value::Bool(true).as_int(), Some(1));
+        assert_eq!(bulk("x").as_int(), None);
+        assert_eq!(bulk("x").as_str(), Some("x"));
+        assert_eq!(Value::Int(1).as_str(), None);
+        assert_eq!(Value::Array(vec![Value::Int(1)]).into_pairs(), None);
+        assert_eq!(
+            Value::Error(Bytes::from_static(b"ERR")).as_error(),
+            Some(&b"ERR"[..])
+        );
+    }
+}

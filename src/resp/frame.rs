@@ -288,3 +288,72 @@ pub(super) fn line_and_rest(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
         from = end + 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_are_looked_into_through_their_attributes() {
+        let frame = b"|1\r\n+ttl\r\n:3\r\n$2\r\nab\r\n";
+        assert_eq!(kind(frame), Kind::Bulk);
+        assert_eq!(as_bulk(frame), Some(&b"ab"[..]));
+        assert_eq!(as_bulk(b"=6\r\ntxt:ab\r\n"), Some(&b"txt:ab"[..]));
+        assert_eq!(as_bulk(b"$-1\r\n"), None);
+        assert_eq!(as_int(b":-7\r\n"), Some(-7));
+        assert_eq!(as_int(b"$1\r\n7\r\n"), None);
+        assert_eq!(as_status(b"+QUEUED\r\n"), Some(&b"QUEUED"[..]));
+        assert_eq!(error_text(b"-ERR no\r\n"), b"ERR no");
+        assert_eq!(error_text(b"!6\r\nERR no\r\n"), b"ERR no");
+        assert_eq!(error_text(b"+OK\r\n"), b"");
+        assert!(kind(b"*-1\r\n").is_null() && kind(b"_\r\n").is_null() && is_error(b"-\r\n"));
+    }
+
+    #[test]
+    fn elements_are_whole_replies() {
+        let exec = b"*4\r\n+OK\r\n*1\r\n:1\r\n%1\r\n+k\r\n$-1\r\n|1\r\n+a\r\n+b\r\n:2\r\n";
+        let found: Vec<&[u8]> = elements(exec).collect();
+        let expected: [&[u8]; 4] = [
+            b"+OK\r\n",
+            b"*1\r\n:1\r\n",
+            b"%1\r\n+k\r\n$-1\r\n",
+            b"|1\r\n+a\r\n+b\r\n:2\r\n",
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(elements(b"%1\r\n+k\r\n+v\r\n").count(), 2);
+        assert_eq!(element_count(b"%1\r\n+k\r\n+v\r\n"), 2);
+        for none in [&b"*0\r\n"[..], b"*-1\r\n", b"_\r\n", b"$4\r\n+OK\r\n\r\n"] {
+            assert_eq!((elements(none).count(), element_count(none)), (0, 0));
+        }
+    }
+
+    #[test]
+    fn an_empty_push_in_front_of_a_word_is_no_message() {
+        let frame = b"*2\r\n>0\r\n$7\r\nmessage\r\n";
+        assert!(elements(frame).eq([&b">0\r\n"[..], b"$7\r\nmessage\r\n"]));
+    }
+
+    #[test]
+    fn what_is_no_reply_gives_nothing_and_does_no_harm() {
+        let broken: [&[u8]; 9] = [
+            b"",
+            b"x",
+            b"|",
+            b"|1\r\n+a\r\n",
+            b"*1\r\n$5\r\nab",
+            b"*2\r\nx\r\n",
+            b"$9\r\nab\r\n",
+            b"$18446744073709551615\r\n",
+            b"*9223372036854775807\r\n",
+        ];
+        for frame in broken {
+            assert_eq!(elements(frame).count(), 0, "{}", frame.escape_ascii());
+            assert_eq!(
+                (as_int(frame), as_bulk(frame), as_status(frame)),
+                (None, None, None)
+            );
+            assert_eq!(error_text(frame), b"");
+        }
+        assert_eq!(kind(b"|1\r\n+a\r\n"), Kind::Malformed);
+    }
+}
