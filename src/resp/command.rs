@@ -33,10 +33,7 @@ pub(super) struct Span {
 impl Span {
     /// Both ends are below 4 GiB, by [`CommandScanner::new`].
     pub(super) fn new(start: usize, end: usize) -> Self {
-        Self {
-            start: start as u32,
-            end: end as u32,
-        }
+        Self { start: start as u32, end: end as u32 }
     }
     fn range(self) -> Range<usize> {
         self.start as usize..self.end as usize
@@ -126,9 +123,7 @@ impl CommandScanner {
             args_left: 0,
             bulk_len: None,
             frame_len: 0,
-            short_bulk_max: limits
-                .bulk_bytes_max
-                .min(limits.unauthenticated_bulk_bytes_max),
+            short_bulk_max: limits.bulk_bytes_max.min(limits.unauthenticated_bulk_bytes_max),
             canonical: true,
             inline: false,
             args: Vec::new(),
@@ -322,10 +317,8 @@ impl CommandScanner {
         let Some(newline) = self.line_end(buf, b'\n', ProtocolError::InlineTooBig)? else {
             return Ok(Scan::Incomplete);
         };
-        let line = match buf.get(..newline).unwrap_or_default() {
-            [line @ .., b'\r'] => line,
-            line => line,
-        };
+        // A `\r` in front of the line end needs no care: it is a blank like others.
+        let line = buf.get(..newline).unwrap_or_default();
         let len = newline + 1;
         if len > self.limits.command_bytes_max {
             return Err(ProtocolError::CommandTooBig);
@@ -365,11 +358,7 @@ impl CommandScanner {
         if self.searched < window && buf.get(self.searched) == Some(&mark) {
             return Ok(self.whole_line_end(buf, mark));
         }
-        if buf.len() > limit {
-            Err(too_big)
-        } else {
-            Ok(None)
-        }
+        if buf.len() > limit { Err(too_big) } else { Ok(None) }
     }
 
     fn whole_line_end(&mut self, buf: &[u8], mark: u8) -> Option<usize> {
