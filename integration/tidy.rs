@@ -16,8 +16,15 @@ const PATH: &[&str] = &[
 const PURE: &[&str] = &["resp", "keyspace", "txn"];
 /// Leaves: each may use those before it and nothing of the path; the path but for its pure part
 /// may use all.
-const LEAVES: &[&str] =
-    &["build", "config", "readiness", "shutdown", "logging", "metrics", "admin"];
+const LEAVES: &[&str] = &[
+    "build",
+    "config",
+    "readiness",
+    "shutdown",
+    "logging",
+    "metrics",
+    "admin",
+];
 /// Exceptions to "each may use those before it": carrying bytes needs no idea of their meaning.
 const FORBIDDEN: &[(&str, &str)] = &[("backend", "keyspace"), ("backend", "txn")];
 
@@ -59,7 +66,10 @@ fn every_module_has_its_place() {
     check(|source, report| {
         let module = source.module.as_str();
         if !PATH.contains(&module) && !LEAVES.contains(&module) && module != "lib" {
-            report(0, format!("module {module} has no place in PATH or LEAVES of this test"));
+            report(
+                0,
+                format!("module {module} has no place in PATH or LEAVES of this test"),
+            );
         }
     });
 }
@@ -72,7 +82,10 @@ fn pure_modules_have_no_clock_no_randomness_and_no_runtime() {
         }
         for (number, line) in source.lines.iter().enumerate() {
             for word in IMPURE.iter().filter(|word| line.contains(**word)) {
-                report(number, format!("{word} in {}, which is pure", source.module));
+                report(
+                    number,
+                    format!("{word} in {}, which is pure", source.module),
+                );
             }
         }
     });
@@ -83,7 +96,10 @@ fn files_are_short_enough_to_read() {
     check(|source, report| {
         if source.lines.len() > FILE_LINES_MAX {
             let length = source.lines.len();
-            report(length - 1, format!("{length} lines without tests, more than {FILE_LINES_MAX}"));
+            report(
+                length - 1,
+                format!("{length} lines without tests, more than {FILE_LINES_MAX}"),
+            );
         }
     });
 }
@@ -93,7 +109,10 @@ fn functions_are_short_enough_to_read() {
     check(|source, report| {
         for (start, name, length) in functions(&source.lines) {
             if length > FUNCTION_LINES_MAX {
-                report(start, format!("{name} has {length} lines, more than {FUNCTION_LINES_MAX}"));
+                report(
+                    start,
+                    format!("{name} has {length} lines, more than {FUNCTION_LINES_MAX}"),
+                );
             }
         }
     });
@@ -134,7 +153,12 @@ fn may_use(user: &str, used: &str) -> bool {
     if user == used || user == "lib" {
         return true;
     }
-    match (rank(PATH, user), rank(PATH, used), rank(LEAVES, user), rank(LEAVES, used)) {
+    match (
+        rank(PATH, user),
+        rank(PATH, used),
+        rank(LEAVES, user),
+        rank(LEAVES, used),
+    ) {
         (Some(user_rank), Some(used_rank), ..) => {
             used_rank < user_rank && !FORBIDDEN.contains(&(user, used))
         }
@@ -146,7 +170,9 @@ fn may_use(user: &str, used: &str) -> bool {
 
 /// The module at the start of what follows `crate::`, if it is one of ours.
 fn module_named(rest: &str) -> Option<&str> {
-    let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .unwrap_or(rest.len());
     let name = &rest[..end];
     (PATH.contains(&name) || LEAVES.contains(&name)).then_some(name)
 }
@@ -158,10 +184,19 @@ fn sources() -> Vec<Source> {
     assert!(found.len() > 20, "only {} sources were found", found.len());
     let source = |path: PathBuf| {
         let inside = path.strip_prefix(root.join("src")).unwrap();
-        let first = inside.components().next().unwrap().as_os_str().to_string_lossy();
+        let first = inside
+            .components()
+            .next()
+            .unwrap()
+            .as_os_str()
+            .to_string_lossy();
         let lines = code_of(&fs::read_to_string(&path).unwrap());
         let module = first.trim_end_matches(".rs").to_owned();
-        Source { path: path.strip_prefix(root).unwrap().to_owned(), module, lines }
+        Source {
+            path: path.strip_prefix(root).unwrap().to_owned(),
+            module,
+            lines,
+        }
     };
     found.into_iter().map(source).collect()
 }
@@ -200,7 +235,10 @@ fn code_of(text: &str) -> Vec<String> {
 
 /// A `//` inside a string ends the line here too; no rule minds.
 fn without_comment(line: &str) -> String {
-    line.find("//").map_or(line, |start| &line[..start]).trim_end().to_owned()
+    line.find("//")
+        .map_or(line, |start| &line[..start])
+        .trim_end()
+        .to_owned()
 }
 
 /// Functions as `(first line, name, number of lines)`; formatted code ends one where a brace
@@ -217,7 +255,10 @@ fn functions(lines: &[String]) -> Vec<(usize, String, usize)> {
             continue;
         }
         let Some(name) = words.next() else { continue };
-        let name: String = name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        let name: String = name
+            .chars()
+            .take_while(|c| c.is_alphanumeric() || *c == '_')
+            .collect();
         found.push((start, name, end_of_item(lines, start) + 1 - start));
     }
     found
@@ -225,7 +266,9 @@ fn functions(lines: &[String]) -> Vec<(usize, String, usize)> {
 
 /// The last line of the item that starts here.
 fn end_of_item(lines: &[String], start: usize) -> usize {
-    let Some(first) = lines.get(start) else { return start.saturating_sub(1) };
+    let Some(first) = lines.get(start) else {
+        return start.saturating_sub(1);
+    };
     let indent = &first[..first.len() - first.trim_start().len()];
     let complete = |line: &str| line.ends_with(';') || line.ends_with('}');
     if complete(first) {

@@ -110,7 +110,9 @@ fn start_logging(loaded: &Loaded) -> Result<(), Failure> {
 /// Runs on this thread; the workers have threads and runtimes of their own. What is still
 /// running in the end is not waited for: the time for that is over.
 fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let output = runtime.block_on(future);
     runtime.shutdown_background();
     Ok(output)

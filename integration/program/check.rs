@@ -10,7 +10,10 @@ fn check(content: &str) -> (Option<i32>, String) {
     let path = file.path().to_str().unwrap();
     let output = run(&["check", "--config", path]);
     assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
-    (output.status.code(), text(&output.stdout).replace(path, "FILE"))
+    (
+        output.status.code(),
+        text(&output.stdout).replace(path, "FILE"),
+    )
 }
 
 #[test]
@@ -20,7 +23,12 @@ fn a_good_file_is_summed_up() {
     let lines: Vec<_> = report.lines().collect();
     assert_eq!(
         lines,
-        ["FILE: no mistakes", "  shard = a:1,b:1", "  shard-password = (hidden)", "  workers = 2",]
+        [
+            "FILE: no mistakes",
+            "  shard = a:1,b:1",
+            "  shard-password = (hidden)",
+            "  workers = 2",
+        ]
     );
 }
 
@@ -39,7 +47,10 @@ fn all_mistakes_are_reported_with_line_and_key() {
         "FILE:7: reconnect-backoff-max-ms: must not be less",
         "FILE:8: ",
     ] {
-        assert!(report.lines().any(|line| line.starts_with(start)), "{start}\n{report}");
+        assert!(
+            report.lines().any(|line| line.starts_with(start)),
+            "{start}\n{report}"
+        );
     }
     assert!(report.ends_with("FILE: 6 mistakes\n"), "{report}");
 }

@@ -15,12 +15,18 @@ fn help_explains_every_setting_under_its_heading() {
     let mut position = 0;
     for group in Group::ALL {
         let heading = format!("\n{}:\n", group.title());
-        position += help[position..].find(&heading).unwrap_or_else(|| panic!("{heading}"));
+        position += help[position..]
+            .find(&heading)
+            .unwrap_or_else(|| panic!("{heading}"));
         for setting in SETTINGS.iter().filter(|s| s.group == *group) {
             let flag = format!("--{} <", setting.name);
-            position += help[position..].find(&flag).unwrap_or_else(|| panic!("{flag}"));
+            position += help[position..]
+                .find(&flag)
+                .unwrap_or_else(|| panic!("{flag}"));
             let variable = setting.environment_variable();
-            position += help[position..].find(&variable).unwrap_or_else(|| panic!("{variable}"));
+            position += help[position..]
+                .find(&variable)
+                .unwrap_or_else(|| panic!("{variable}"));
         }
     }
 }
@@ -30,7 +36,10 @@ fn version_says_what_it_was_built_from() {
     let output = run(&["--version"]);
     let version = text(&output.stdout);
     let start = format!("lockstep {} (", env!("CARGO_PKG_VERSION"));
-    assert!(version.starts_with(&start) && version.contains("rustc 1."), "{version}");
+    assert!(
+        version.starts_with(&start) && version.contains("rustc 1."),
+        "{version}"
+    );
 }
 
 #[test]
@@ -38,7 +47,12 @@ fn without_shards_it_says_how_to_give_some() {
     let output = run(&[]);
     assert_eq!(output.status.code(), Some(1));
     let error = text(&output.stderr);
-    for part in ["no shards given", "--shard HOST:PORT", "LOCKSTEP_SHARD", "lockstep dev"] {
+    for part in [
+        "no shards given",
+        "--shard HOST:PORT",
+        "LOCKSTEP_SHARD",
+        "lockstep dev",
+    ] {
         assert!(error.contains(part), "{part} in {error}");
     }
 }
@@ -60,7 +74,9 @@ fn the_readme_lists_the_settings_as_they_are() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let readme = fs::read_to_string(&path).unwrap();
     let (begin, end) = ("<!-- settings -->", "<!-- /settings -->");
-    let (before, rest) = readme.split_once(begin).expect("the mark where the table begins");
+    let (before, rest) = readme
+        .split_once(begin)
+        .expect("the mark where the table begins");
     let (table, after) = rest.split_once(end).expect("the mark where the table ends");
     let expected = format!("\n{}\n", markdown_table());
     if table == expected {

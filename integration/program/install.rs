@@ -59,17 +59,27 @@ impl Fakes {
 fn what_is_there_is_not_installed() {
     let fakes = Fakes::new("0");
     let output = fakes.need("sh some-package");
-    assert_eq!((text(&output.stdout).as_str(), fakes.log().as_str()), ("there\n", ""));
+    assert_eq!(
+        (text(&output.stdout).as_str(), fakes.log().as_str()),
+        ("there\n", "")
+    );
 }
 
 #[test]
 fn a_command_of_several_words_must_succeed() {
     let fakes = Fakes::new("0");
     let output = fakes.need("'test 1 = 1' some-package");
-    assert_eq!((text(&output.stdout).as_str(), fakes.log().as_str()), ("there\n", ""));
+    assert_eq!(
+        (text(&output.stdout).as_str(), fakes.log().as_str()),
+        ("there\n", "")
+    );
     let output = fakes.need("'test 1 = 2' some-package");
     assert_eq!(output.status.code(), Some(1));
-    assert!(fakes.log().ends_with("install -y --no-install-recommends some-package\n"));
+    assert!(
+        fakes
+            .log()
+            .ends_with("install -y --no-install-recommends some-package\n")
+    );
 }
 
 #[test]
@@ -95,5 +105,8 @@ fn what_cannot_be_installed_is_named() {
     let output = fakes.need("no-such-client no-such-package");
     assert_eq!(output.status.code(), Some(1));
     let error = text(&output.stderr);
-    assert!(error.contains("no-such-client is still missing: install no-such-package"), "{error}");
+    assert!(
+        error.contains("no-such-client is still missing: install no-such-package"),
+        "{error}"
+    );
 }

@@ -14,7 +14,9 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The program, in an empty environment but for the path.
 pub fn lockstep(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lockstep"));
-    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.args(arguments).stdin(Stdio::null());
     command
 }
@@ -47,7 +49,11 @@ impl Running {
         let (output, input) = pipe().expect("a pipe");
         let mut command = lockstep(arguments);
         let process = Process::start(command.stdout(input)).expect("it starts");
-        Self { process, output: BufReader::new(output), seen: String::new() }
+        Self {
+            process,
+            output: BufReader::new(output),
+            seen: String::new(),
+        }
     }
 
     /// Reads its output up to the first line that contains the text, and gives that line.
@@ -65,7 +71,10 @@ impl Running {
 
     /// Waits for its end and gives its exit status; None if a signal ended it.
     pub fn ended(&mut self) -> Option<i32> {
-        self.process.wait(PATIENCE).expect("the program ends").code()
+        self.process
+            .wait(PATIENCE)
+            .expect("the program ends")
+            .code()
     }
 }
 
@@ -76,7 +85,11 @@ pub fn http_get(port: u16, path: &str) -> std::io::Result<(u16, String)> {
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
     let mut response = String::new();
     stream.read_to_string(&mut response)?;
-    let status = response.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+    let status = response
+        .split(' ')
+        .nth(1)
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(0);
     let body = response.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     Ok((status, body.to_owned()))
 }

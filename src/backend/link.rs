@@ -400,7 +400,10 @@ impl Flush for Link {
         };
         let upto = inner.sent;
         // A flush may bring nothing new: what is left of a batch, or of one answered already.
-        let known = inner.batches.back().map_or(inner.received, |last| last.upto);
+        let known = inner
+            .batches
+            .back()
+            .map_or(inner.received, |last| last.upto);
         if known < upto {
             let batch = upto - known;
             inner.batches.push_back(Batch { upto, at: now });

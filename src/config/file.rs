@@ -50,7 +50,10 @@ pub(super) fn parse(path: &Path, text: &str) -> (Vec<Given>, Vec<Problem>) {
         let name = key.get_ref().as_ref();
         let Some(setting) = SETTINGS.iter().find(|s| s.name == name) else {
             // What the parser made of a line that it could not read is no key of anybody's.
-            if problems.iter().any(|p| p.key.is_none() && p.origin == at(key.span().start)) {
+            if problems
+                .iter()
+                .any(|p| p.key.is_none() && p.origin == at(key.span().start))
+            {
                 continue;
             }
             problems.push(Problem {

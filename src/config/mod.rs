@@ -1,7 +1,7 @@
 //! Settings: one table ([`SETTINGS`]) from which come the flags, the environment variables, the
 //! keys of the TOML file, `--help`, the README's table and all checks.
 //!
-//! [`load`] merges the sources (flag over environment over file over default) into a plain
+//! [`load()`] merges the sources (flag over environment over file over default) into a plain
 //! [`Config`], and reports every mistake in all of them at once.
 
 mod address;

@@ -4,7 +4,7 @@
 //! array of arrays of strings) and the keys (an array of strings: those the commands name and
 //! those the client merely watched). Only what both ends need is used: arrays and raw strings.
 //!
-//! [`fidelity`] says whether a command's reply comes out of a Lua script as Redis would have
+//! [`fidelity()`] says whether a command's reply comes out of a Lua script as Redis would have
 //! sent it natively. Branches of such commands can be applied by the script `apply`; others go
 //! through `MULTI/EXEC` on a connection of their own.
 
