@@ -66,6 +66,8 @@ impl Grammar {
         while steps.len() < wanted {
             if draw.chance(25) {
                 self.transaction(&mut draw, &mut steps);
+            } else if draw.chance(2) {
+                steps.push(command(&["EXEC"]));
             } else {
                 steps.push(self.command(&mut draw));
             }
@@ -108,19 +110,21 @@ impl Grammar {
     fn transaction(&self, draw: &mut Draw<'_>, steps: &mut Vec<Step>) {
         steps.push(command(&["MULTI"]));
         for _ in 0..draw.rng.random_range(0..7) {
-            let odd: Option<&[&str]> = match draw.rng.random_range(0..150) {
+            let odd: Option<&[&str]> = match draw.rng.random_range(0..120) {
                 0 => Some(&["MULTI"]),
                 1 => Some(&["WATCH", "k"]),
                 2 => Some(&["NOSUCH", "a", "b"]),
-                3 => Some(&["EXEC", "now"]),
-                4 => Some(&["DISCARD", "it"]),
+                3 => Some(&["DISCARD", "it"]),
                 _ => None,
             };
             steps.push(odd.map_or_else(|| self.command(draw), command));
         }
-        match draw.rng.random_range(0..20) {
+        match draw.rng.random_range(0..40) {
+            // Left open.
             0 => {}
-            1 | 2 => steps.push(command(&["DISCARD"])),
+            // Ends it too, with an error.
+            1 => steps.push(command(&["EXEC", "now"])),
+            2..5 => steps.push(command(&["DISCARD"])),
             _ => steps.push(command(&["EXEC"])),
         }
     }
