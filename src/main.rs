@@ -13,7 +13,19 @@ use lockstep::{build, dev, logging, shutdown};
 /// Anything that ends the program with status 1, said on standard error.
 type Failure = Box<dyn std::error::Error>;
 
+/// A panic is a fault of ours, and what its task was in the middle of is not known. Clients are
+/// better served by a process that starts anew than by one of which a part is gone; what it had
+/// prepared is settled by others.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
 fn main() -> ExitCode {
+    abort_on_panic();
     // Variables that are not UTF-8 cannot be ours.
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));

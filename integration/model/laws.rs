@@ -14,10 +14,16 @@ pub(crate) fn properties() -> Vec<Property<Protocol>> {
     vec![
         Property::always("I1 never applied and aborted", one_fate),
         Property::always("I2 applied at most once, from prepared", applied_once),
-        Property::always("I3 past the commit point every path commits", committed_stays),
+        Property::always(
+            "I3 past the commit point every path commits",
+            committed_stays,
+        ),
         Property::always("I4 machines tell the truth", no_lies),
         Property::always("I5 all prepared before any applies", prepared_first),
-        Property::always("I6 released only after all applied, and only one's own", release_last),
+        Property::always(
+            "I6 released only after all applied, and only one's own",
+            release_last,
+        ),
         Property::always("I7 nothing is left", nothing_left),
         Property::always("I8 replies hold", replies_hold),
         Property::always("P2 transactions do not interleave", no_interleaving),
@@ -112,7 +118,10 @@ pub(crate) fn check_ending(model: &Protocol, world: &mut World, txn: Txn, ending
     let held = |at: usize| {
         let shard = &world.shards[at];
         let lock = shard.locks.get(&key()).is_some_and(|lock| lock.0 == id);
-        let undecided = shard.records.get(&id).is_some_and(|entry| entry.expires_ms.is_none());
+        let undecided = shard
+            .records
+            .get(&id)
+            .is_some_and(|entry| entry.expires_ms.is_none());
         lock || undecided
             || shard.index.get(&key()) == Some(&id)
             || shard.settling.get(&key()) == Some(&id)

@@ -33,29 +33,69 @@ fn base() {
 
 #[test]
 fn tiny() {
-    check("tiny", Protocol { recoverers: 0, second: false, repeats: false, ..Protocol::base() });
+    check(
+        "tiny",
+        Protocol {
+            recoverers: 0,
+            second: false,
+            repeats: false,
+            ..Protocol::base()
+        },
+    );
 }
 #[test]
 fn tiny_r() {
-    check("tiny_r", Protocol { recoverers: 0, second: false, ..Protocol::base() });
+    check(
+        "tiny_r",
+        Protocol {
+            recoverers: 0,
+            second: false,
+            ..Protocol::base()
+        },
+    );
 }
 #[test]
 fn one() {
-    check("one", Protocol { recoverers: 1, second: false, ..Protocol::base() });
+    check(
+        "one",
+        Protocol {
+            recoverers: 1,
+            second: false,
+            ..Protocol::base()
+        },
+    );
 }
 #[test]
 fn dec() {
     check(
         "dec",
-        Protocol { rule: Rule::Decider(bugs::part(0)), second: false, ..Protocol::base() },
+        Protocol {
+            rule: Rule::Decider(bugs::part(0)),
+            second: false,
+            ..Protocol::base()
+        },
     );
 }
 
 #[test]
 fn two() {
-    check("two", Protocol { recoverers: 2, second: false, ..Protocol::base() });
+    check(
+        "two",
+        Protocol {
+            recoverers: 2,
+            second: false,
+            ..Protocol::base()
+        },
+    );
 }
 #[test]
 fn pinned() {
-    check("pinned", Protocol { pinned: true, second: false, ..Protocol::base() });
+    check(
+        "pinned",
+        Protocol {
+            pinned: true,
+            second: false,
+            ..Protocol::base()
+        },
+    );
 }

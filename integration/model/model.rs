@@ -91,7 +91,11 @@ impl Protocol {
             ttl_ms,
             margin_ms: 0,
             window_ms: WINDOW,
-            give_up_ms: if self.bug == Some(Bug::NoAge) { 1000 } else { GIVE_UP },
+            give_up_ms: if self.bug == Some(Bug::NoAge) {
+                1000
+            } else {
+                GIVE_UP
+            },
             backoff_ms: 0,
             backoff_max_ms: 0,
         }
@@ -99,11 +103,21 @@ impl Protocol {
 
     fn coordinate(&self, world: &mut World, txn: Txn) -> (Actor, Vec<Action>) {
         let invited = |at| (part(at), world.now + WINDOW);
-        let plan = Plan { participants: (0..self.parts).map(invited).collect(), rule: self.rule };
+        let plan = Plan {
+            participants: (0..self.parts).map(invited).collect(),
+            rule: self.rule,
+        };
         let mut out = Vec::new();
         let coordinator = Coordinator::start(plan, &self.limits(), world.now, &mut out);
         let machine = Machine::Coordinator(coordinator);
-        (Actor { txn, machine, ..Actor::idle() }, out)
+        (
+            Actor {
+                txn,
+                machine,
+                ..Actor::idle()
+            },
+            out,
+        )
     }
 
     /// Sends what the machine asked for.
@@ -125,7 +139,10 @@ impl Protocol {
                     {
                         world.ghosts.insert(request);
                     }
-                    actor.calls.push(Call { request, stage: Stage::Sent });
+                    actor.calls.push(Call {
+                        request,
+                        stage: Stage::Sent,
+                    });
                 }
             }
         }
@@ -134,28 +151,51 @@ impl Protocol {
 
     pub(crate) fn request(&self, world: &World, txn: Txn, action: &Action, who: Who) -> Request {
         let (part, op) = match action {
-            Action::Prepare { part, not_after_ms } => {
-                (part, Op::Prepare { not_after: *not_after_ms })
-            }
+            Action::Prepare { part, not_after_ms } => (
+                part,
+                Op::Prepare {
+                    not_after: *not_after_ms,
+                },
+            ),
             Action::Apply { part, way } => {
                 let direct = *way == Way::Direct && who == Who::First;
                 let pinned = direct && world.pins[part.shard as usize] != Pin::None;
                 (part, if pinned { Op::Exec } else { Op::Apply })
             }
-            Action::Abort { part, leave, tombstone } => {
+            Action::Abort {
+                part,
+                leave,
+                tombstone,
+            } => {
                 let marker = *leave == Leave::Marker;
-                (part, Op::Abort { marker, tombstone: *tombstone })
+                (
+                    part,
+                    Op::Abort {
+                        marker,
+                        tombstone: *tombstone,
+                    },
+                )
             }
-            Action::Tombstone { part, not_after_ms } => {
-                (part, Op::Tombstone { not_after: *not_after_ms })
-            }
+            Action::Tombstone { part, not_after_ms } => (
+                part,
+                Op::Tombstone {
+                    not_after: *not_after_ms,
+                },
+            ),
             Action::Read { part } => (part, Op::Read),
-            Action::Release { part, leave } => {
-                (part, Op::Release { marker: *leave == Leave::Marker })
-            }
+            Action::Release { part, leave } => (
+                part,
+                Op::Release {
+                    marker: *leave == Leave::Marker,
+                },
+            ),
             Action::Reply(_) | Action::SetTimer(_) | Action::Done(_) => unreachable!("no request"),
         };
-        Request { txn, at: part.shard as usize, op: bugs::sent(self.bug, op) }
+        Request {
+            txn,
+            at: part.shard as usize,
+            op: bugs::sent(self.bug, op),
+        }
     }
 
     /// Nobody waits for these calls any more; those that have not run may still do so.
@@ -184,14 +224,22 @@ impl Protocol {
         laws::check_ending(self, world, actor.txn, ending);
         self.drop_calls(world, actor, |_| true);
         let txn = actor.txn;
-        *actor = Actor { txn, machine: Machine::Over, ..Actor::idle() };
+        *actor = Actor {
+            txn,
+            machine: Machine::Over,
+            ..Actor::idle()
+        };
     }
 
     /// Tells a machine what happened and sends what it asks for.
     fn tell_machine(&self, world: &mut World, which: usize, event: Event) {
         let mut actor = (*world.actors[which]).clone();
         for event in bugs::told(self.bug, world, &actor, event) {
-            let who = if which == 0 { Who::First } else { Who::Recoverer };
+            let who = if which == 0 {
+                Who::First
+            } else {
+                Who::Recoverer
+            };
             self.step(world, &mut actor, event, who);
         }
         world.actors[which] = Arc::new(actor);
@@ -282,7 +330,11 @@ impl Protocol {
             return None;
         };
         let machine = Machine::Recoverer(machine);
-        let mut actor = Actor { txn, machine, ..Actor::idle() };
+        let mut actor = Actor {
+            txn,
+            machine,
+            ..Actor::idle()
+        };
         self.send(world, &mut actor, out, Who::Recoverer);
         world.actors[which] = Arc::new(actor);
         Some(())
@@ -418,7 +470,11 @@ impl Protocol {
                 Op::Exec | Op::Read => true,
             }
         };
-        let alive = ghosts.iter().filter(|ghost| lives(ghost)).copied().collect();
+        let alive = ghosts
+            .iter()
+            .filter(|ghost| lives(ghost))
+            .copied()
+            .collect();
         world.ghosts = alive;
     }
 
@@ -543,7 +599,10 @@ impl Model for Protocol {
                 steps.push(Step::Timer(which));
             }
         }
-        let idle = world.actors.iter().position(|actor| actor.machine == Machine::Idle);
+        let idle = world
+            .actors
+            .iter()
+            .position(|actor| actor.machine == Machine::Idle);
         if let Some(which) = idle {
             let txns = if self.second { 2 } else { 1 };
             for txn in 0..txns {
@@ -606,7 +665,10 @@ impl Protocol {
         }
         let recovered = |op| {
             world.actors[1..].iter().any(|actor| {
-                actor.calls.iter().any(|call| call.request == Request { op, ..request })
+                actor
+                    .calls
+                    .iter()
+                    .any(|call| call.request == Request { op, ..request })
             })
         };
         match event {

@@ -52,7 +52,11 @@ impl Protocol {
     fn operate(&self, shard: &mut Participant, now: Millis, txn: Txn, at: usize, op: Op) -> Event {
         let (id, part) = (id(txn), part(at));
         let leave = |marker| {
-            if marker { Leave::Marker } else { Leave::Nothing }
+            if marker {
+                Leave::Marker
+            } else {
+                Leave::Nothing
+            }
         };
         match op {
             Op::Prepare { not_after } => {
@@ -168,7 +172,10 @@ impl Protocol {
         }
         let half = |truth: &Truth| truth.any_applied() && !truth.all_applied();
         let others = world.truths.iter().enumerate();
-        if others.filter(|(other, _)| *other != txn).any(|(_, truth)| half(truth)) {
+        if others
+            .filter(|(other, _)| *other != txn)
+            .any(|(_, truth)| half(truth))
+        {
             world.flag(Violation::Interleaved);
         }
         if txn == 0 && world.touched && self.rule == Rule::Decider(part(at)) {

@@ -78,7 +78,12 @@ pub(crate) struct Actor {
 
 impl Actor {
     pub(crate) fn idle() -> Self {
-        Self { txn: 0, machine: Machine::Idle, timer: None, calls: Vec::new() }
+        Self {
+            txn: 0,
+            machine: Machine::Idle,
+            timer: None,
+            calls: Vec::new(),
+        }
     }
 }
 

@@ -8,26 +8,36 @@
 //! fails it is *down*: requests fail immediately until a later attempt succeeds.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::collections::{HashSet, VecDeque};
+use std::future::{Future, poll_fn};
+use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::hold::{Check, Hold, Isolation, Receiver};
 use super::{Cause, Dial, Failure, ReplySink};
 use crate::metrics::ShardMetrics;
-use crate::resp::{Protocol, ReplyScanner};
+use crate::resp::{self, Protocol, ReplyScanner};
 use crate::turn::{Flush, Turn};
 
 /// Buffers start at this size, and return to it when they are empty.
 const BUFFER_BYTES_MIN: usize = 8 * 1024;
 /// A single read asks for at most this much.
 const READ_BYTES_MAX: usize = 64 * 1024;
+
+// The questions at the end of a batch; the names are those of `txn::names`, held equal by a test
+// of the engine.
+const EXISTS_SETTLING: &[u8] = b"*2\r\n$6\r\nEXISTS\r\n$19\r\n__lockstep:settling\r\n";
+const HKEYS_SETTLING: &[u8] = b"*2\r\n$5\r\nHKEYS\r\n$19\r\n__lockstep:settling\r\n";
+const GET_EPOCH: &[u8] = b"*2\r\n$3\r\nGET\r\n$16\r\n__lockstep:epoch\r\n";
+const EXISTS_INDEX: &[u8] = b"*2\r\n$6\r\nEXISTS\r\n$16\r\n__lockstep:index\r\n";
+const NO: &[u8] = b":0\r\n";
 
 /// Bounds and times of a link.
 #[derive(Clone, Debug)]
@@ -68,7 +78,7 @@ struct Inner {
     /// Bytes ever appended to, and ever written from, `out` on this connection.
     appended: u64,
     written: u64,
-    pending: VecDeque<Pending>,
+    pending: VecDeque<Expected>,
     batches: VecDeque<Batch>,
     /// Requests ever sent and replies ever received on this connection.
     sent: u64,
@@ -77,15 +87,26 @@ struct Inner {
     is_dirty: bool,
     /// Set by a failed write, for the task to act upon.
     broken: Option<Cause>,
+    /// The batch that is being collected has replies that depend on what settles; on the epoch.
+    needs_settling: bool,
+    needs_epoch: bool,
+    /// Whether something was settling when last looked: checks name the keys then.
+    is_settling: bool,
+    /// Epoch of the shard while its index was empty, as last seen; see [`Link::epoch`].
+    epoch: Option<Bytes>,
 }
 
-/// Who gets a reply, and under which number.
-type Receiver = (Rc<dyn ReplySink>, u64);
+/// What the next reply is.
+enum Expected {
+    Reply(Pending),
+    /// To the check at the end of a batch.
+    Check(Check),
+}
 
 /// A request that waits for its reply.
 struct Pending {
-    sink: Rc<dyn ReplySink>,
-    number: u64,
+    receiver: Receiver,
+    isolation: Isolation,
     /// Where its bytes end, counted like `appended`.
     end: u64,
     /// Replies to swallow first (the +OK and +QUEUED before the reply to EXEC).
@@ -96,6 +117,39 @@ struct Pending {
 struct Batch {
     upto: u64,
     at: Instant,
+}
+
+/// How a request is answered.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    /// Replies that nobody wants come first: the +OK and +QUEUED before the reply to EXEC.
+    pub swallow: u32,
+    /// How the reply depends on what happens on the shard.
+    pub isolation: Isolation,
+}
+
+impl How {
+    /// One reply, which leaves when it comes.
+    pub const PLAIN: Self = Self {
+        swallow: 0,
+        isolation: Isolation::None,
+    };
+
+    /// Behind so many that nobody wants.
+    pub const fn behind(swallow: u32) -> Self {
+        Self {
+            swallow,
+            isolation: Isolation::None,
+        }
+    }
+
+    /// One reply.
+    pub const fn isolated(isolation: Isolation) -> Self {
+        Self {
+            swallow: 0,
+            isolation,
+        }
+    }
 }
 
 impl Link {
@@ -119,6 +173,10 @@ impl Link {
             task: None,
             is_dirty: false,
             broken: None,
+            needs_settling: false,
+            needs_epoch: false,
+            is_settling: false,
+            epoch: None,
         };
         Rc::new(Self {
             dial,
@@ -140,9 +198,8 @@ impl Link {
         !matches!(self.inner.borrow().phase, Phase::Down(_))
     }
 
-    /// Sends one request, given in pieces that are written back to back, and answered with
-    /// `swallow` replies that nobody wants and then the one that goes to the sink under this
-    /// number.
+    /// Sends one request, given in pieces that are written back to back. Its reply goes to the
+    /// sink under this number.
     ///
     /// # Errors
     /// [`Failure::NeverSent`] when the shard is down or too much is waiting for it already;
@@ -150,7 +207,7 @@ impl Link {
     pub fn send(
         self: &Rc<Self>,
         request: &[&[u8]],
-        swallow: u32,
+        how: How,
         sink: Rc<dyn ReplySink>,
         number: u64,
     ) -> Result<(), Failure> {
@@ -164,22 +221,37 @@ impl Link {
         {
             return Err(self.overloaded(inner));
         }
-        for piece in request {
-            inner.out.extend_from_slice(piece);
-            inner.appended += piece.len() as u64;
-        }
+        inner.append(request);
         inner.sent += 1;
-        inner.pending.push_back(Pending {
-            sink,
-            number,
+        match how.isolation {
+            Isolation::None => {}
+            Isolation::Hold(_) => inner.needs_settling = true,
+            Isolation::Epoch => inner.needs_epoch = true,
+        }
+        inner.pending.push_back(Expected::Reply(Pending {
+            receiver: Receiver { sink, number },
+            isolation: how.isolation,
             end: inner.appended,
-            swallow,
-        });
+            swallow: how.swallow,
+        }));
+        self.mark_dirty(inner);
+        Ok(())
+    }
+
+    fn mark_dirty(self: &Rc<Self>, inner: &mut Inner) {
         if !inner.is_dirty {
             inner.is_dirty = true;
             self.turn.shard_is_dirty(Rc::<Self>::clone(self));
         }
-        Ok(())
+    }
+
+    /// The shard's epoch, which every prepare of a transaction moves, as it was seen last with
+    /// an empty index; None if it was not. As long as it has not moved since, no transaction
+    /// over several shards has touched the shard: a split read is consistent with all of them
+    /// if, on every shard, the epoch behind its piece is the one that was known before its
+    /// first piece was sent anywhere.
+    pub fn epoch(&self) -> Option<Bytes> {
+        self.inner.borrow().epoch.clone()
     }
 
     fn overloaded(&self, inner: &Inner) -> Failure {
@@ -221,6 +293,13 @@ impl Link {
         self.clone().flush(self.turn.tick());
         let mut reader = Reader::new(&self.options);
         let cause = poll_fn(|cx| self.poll_io(&mut reader, cx)).await;
+        let failure = Failure::MaybeSent(Cause::new(format!(
+            "connection to shard {} lost: {cause}",
+            self.dial.address
+        )));
+        for receiver in reader.hold.into_receivers() {
+            receiver.sink.fail(receiver.number, &failure);
+        }
         self.metrics.up.set(0.0);
         self.metrics.disconnects.increment(1);
         Cause::new(format!(
@@ -229,7 +308,10 @@ impl Link {
         ))
     }
 
-    fn poll_io(&self, reader: &mut Reader, cx: &mut Context<'_>) -> Poll<Cause> {
+    fn poll_io(self: &Rc<Self>, reader: &mut Reader, cx: &mut Context<'_>) -> Poll<Cause> {
+        if reader.hold.poll_look_again(cx) {
+            self.look_again();
+        }
         {
             let mut inner = self.inner.borrow_mut();
             if let Some(cause) = inner.broken.take() {
@@ -249,6 +331,10 @@ impl Link {
                     if let Err(cause) = self.deliver_all(reader) {
                         return Poll::Ready(cause);
                     }
+                    // Whoever is held from now on needs the timer.
+                    if reader.hold.poll_look_again(cx) {
+                        self.look_again();
+                    }
                 }
             }
         }
@@ -263,37 +349,58 @@ impl Link {
         pin!(stream.read_buf(&mut reader.buffer)).poll(cx)
     }
 
-    /// Hands out every complete reply in the buffer.
-    fn deliver_all(&self, reader: &mut Reader) -> Result<(), Cause> {
-        while let Some(reply) = reader
+    /// Hands out every complete reply in the buffer that may leave.
+    fn deliver_all(self: &Rc<Self>, reader: &mut Reader) -> Result<(), Cause> {
+        while let Some(range) = reader
             .next()
             .map_err(|e| Cause::new(format!("it sent what is no reply: {e}")))?
         {
-            let Some((sink, number)) = self.next_receiver(reply)? else {
-                continue;
-            };
-            sink.deliver(number, reply);
+            let frame = &reader.buffer[range.clone()];
+            match self.next_expected(frame)? {
+                None => {}
+                Some(Expected::Check(check)) => self.on_check(
+                    check,
+                    frame,
+                    &mut reader.hold,
+                    &reader.buffer,
+                    &mut reader.epoch,
+                ),
+                Some(Expected::Reply(Pending {
+                    receiver,
+                    isolation: Isolation::None,
+                    ..
+                })) => {
+                    receiver.sink.deliver(receiver.number, frame);
+                }
+                Some(Expected::Reply(pending)) => {
+                    reader.hold.add(pending.receiver, pending.isolation, range)
+                }
+            }
         }
-        reader.shrink();
+        reader.compact();
         Ok(())
     }
 
-    /// Who gets the next reply; None when it is to be swallowed.
-    fn next_receiver(&self, reply: &[u8]) -> Result<Option<Receiver>, Cause> {
+    /// What this reply is; None when it is to be swallowed.
+    fn next_expected(&self, reply: &[u8]) -> Result<Option<Expected>, Cause> {
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
         if reply.first() == Some(&b'>') {
             return Ok(None);
         }
-        let Some(first) = inner.pending.front_mut() else {
-            return Err(Cause::new(format!(
-                "it sent a reply to no request: {}",
-                reply[..reply.len().min(64)].escape_ascii()
-            )));
-        };
-        if first.swallow > 0 {
-            first.swallow -= 1;
-            return Ok(None);
+        match inner.pending.front_mut() {
+            None => {
+                let reply = reply[..reply.len().min(64)].escape_ascii();
+                return Err(Cause::new(format!(
+                    "it sent a reply to no request: {reply}"
+                )));
+            }
+            Some(Expected::Check(_)) => return Ok(inner.pending.pop_front()),
+            Some(Expected::Reply(first)) if first.swallow > 0 => {
+                first.swallow -= 1;
+                return Ok(None);
+            }
+            Some(Expected::Reply(_)) => {}
         }
         inner.received += 1;
         while inner
@@ -302,18 +409,57 @@ impl Link {
             .is_some_and(|batch| batch.upto <= inner.received)
         {
             if let Some(batch) = inner.batches.pop_front() {
-                self.metrics.latency.record(
-                    self.turn
-                        .now()
-                        .saturating_duration_since(batch.at)
-                        .as_secs_f64(),
-                );
+                let taken = self.turn.now().saturating_duration_since(batch.at);
+                self.metrics.latency.record(taken.as_secs_f64());
             }
         }
-        Ok(inner
-            .pending
-            .pop_front()
-            .map(|pending| (pending.sink, pending.number)))
+        Ok(inner.pending.pop_front())
+    }
+
+    fn on_check(
+        self: &Rc<Self>,
+        check: Check,
+        frame: &[u8],
+        hold: &mut Hold,
+        buffer: &[u8],
+        epoch: &mut Option<Bytes>,
+    ) {
+        match check {
+            Check::Settling if frame == NO => {
+                hold.release_all(buffer);
+                self.inner.borrow_mut().is_settling = false;
+            }
+            Check::Settling => {
+                hold.keep_all(buffer);
+                self.look_again();
+            }
+            Check::SettlingKeys if resp::is_error(frame) => hold.keep_all(buffer),
+            Check::SettlingKeys => {
+                let slots: HashSet<u16> = resp::elements(frame).filter_map(slot).collect();
+                self.inner.borrow_mut().is_settling = !slots.is_empty();
+                hold.release_except(&slots, buffer);
+            }
+            Check::Epoch => {
+                let seen = resp::as_bulk(frame);
+                hold.tell_epoch(seen, buffer);
+                // No epoch yet: no transaction has ever been prepared there.
+                *epoch = (!resp::is_error(frame))
+                    .then(|| Bytes::copy_from_slice(seen.unwrap_or_default()));
+            }
+            Check::Index => {
+                let seen = epoch.take();
+                self.inner.borrow_mut().epoch = if frame == NO { seen } else { None };
+            }
+        }
+        self.metrics.held.set(hold.held() as f64);
+    }
+
+    /// Asks what settles, outside any batch.
+    fn look_again(self: &Rc<Self>) {
+        let mut inner = self.inner.borrow_mut();
+        inner.is_settling = true;
+        inner.needs_settling = true;
+        self.mark_dirty(&mut inner);
     }
 
     /// Gives the connection up if a request has waited too long. Called now and then.
@@ -344,19 +490,20 @@ impl Link {
             (inner.appended, inner.sent, inner.received) = (0, 0, 0);
             inner.batches.clear();
             inner.broken = None;
+            inner.epoch = None;
             (std::mem::take(&mut inner.pending), written)
         };
-        for Pending {
-            sink, number, end, ..
-        } in pending
-        {
+        for expected in pending {
+            let Expected::Reply(Pending { receiver, end, .. }) = expected else {
+                continue;
+            };
             // The kernel has less than the whole request: the shard cannot run it.
             let failure = if end > written {
                 Failure::NeverSent(cause.clone())
             } else {
                 Failure::MaybeSent(cause.clone())
             };
-            sink.fail(number, &failure);
+            receiver.sink.fail(receiver.number, &failure);
         }
     }
 
@@ -367,6 +514,31 @@ impl Link {
 }
 
 impl Inner {
+    fn append(&mut self, pieces: &[&[u8]]) {
+        for piece in pieces {
+            self.out.extend_from_slice(piece);
+            self.appended += piece.len() as u64;
+        }
+    }
+
+    /// Ends a batch with the questions on whose answers its replies depend.
+    fn append_checks(&mut self) {
+        if std::mem::take(&mut self.needs_epoch) {
+            self.append(&[GET_EPOCH, EXISTS_INDEX]);
+            self.pending
+                .extend([Expected::Check(Check::Epoch), Expected::Check(Check::Index)]);
+        }
+        if std::mem::take(&mut self.needs_settling) {
+            let (question, check) = if self.is_settling {
+                (HKEYS_SETTLING, Check::SettlingKeys)
+            } else {
+                (EXISTS_SETTLING, Check::Settling)
+            };
+            self.append(&[question]);
+            self.pending.push_back(Expected::Check(check));
+        }
+    }
+
     fn poll_write(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {
         let Phase::Up(stream) = &mut self.phase else {
             return Ok(());
@@ -398,6 +570,7 @@ impl Flush for Link {
         let Some(task) = inner.task.clone().or_else(|| Some(Waker::noop().clone())) else {
             return;
         };
+        inner.append_checks();
         let upto = inner.sent;
         // A flush may bring nothing new: what is left of a batch, or of one answered already.
         let known = inner
@@ -417,11 +590,22 @@ impl Flush for Link {
     }
 }
 
+/// What settles is kept by slot, as decimal text.
+fn slot(entry: &[u8]) -> Option<u16> {
+    std::str::from_utf8(resp::as_bulk(entry)?)
+        .ok()?
+        .parse()
+        .ok()
+}
+
 /// The incoming half, owned by the link's task.
 struct Reader {
     buffer: BytesMut,
     scanner: ReplyScanner,
-    /// Bytes at the beginning of the buffer that were handed out.
+    hold: Hold,
+    /// The epoch that was read last, until the index behind it is.
+    epoch: Option<Bytes>,
+    /// Bytes at the beginning of the buffer that were scanned.
     done: usize,
     /// How much the next read asks for.
     room: usize,
@@ -432,6 +616,8 @@ impl Reader {
         Self {
             buffer: BytesMut::with_capacity(BUFFER_BYTES_MIN),
             scanner: ReplyScanner::new(options.limits),
+            hold: Hold::default(),
+            epoch: None,
             done: 0,
             room: BUFFER_BYTES_MIN,
         }
@@ -447,17 +633,21 @@ impl Reader {
         }
     }
 
-    fn next(&mut self) -> Result<Option<&[u8]>, crate::resp::ReplyError> {
+    /// Where the next complete reply lies.
+    fn next(&mut self) -> Result<Option<Range<usize>>, resp::ReplyError> {
         let start = self.done;
-        let Some(len) = self.scanner.scan(&self.buffer[start..])? else {
-            bytes::Buf::advance(&mut self.buffer, std::mem::take(&mut self.done));
-            return Ok(None);
-        };
-        self.done += len;
-        Ok(Some(&self.buffer[start..start + len]))
+        Ok(self.scanner.scan(&self.buffer[start..])?.map(|len| {
+            self.done += len;
+            start..self.done
+        }))
     }
 
-    fn shrink(&mut self) {
+    /// Drops what was handed out, unless some of it is still referred to.
+    fn compact(&mut self) {
+        if !self.hold.is_clear_of_buffer() {
+            return;
+        }
+        bytes::Buf::advance(&mut self.buffer, std::mem::take(&mut self.done));
         if self.buffer.is_empty() && self.buffer.capacity() > READ_BYTES_MAX {
             self.room = BUFFER_BYTES_MIN;
             self.buffer = BytesMut::with_capacity(self.room);

@@ -1,12 +1,14 @@
 //! The way to the shards.
 //!
 //! * [`link`]: the connection that all clients of a worker share, pipelined;
+//! * [`hold`]: replies that may not leave yet;
 //! * [`pinned`]: connections that one transaction has for itself, from a bounded pool;
 //! * [`connect`]: opening either, with the same greeting.
 //!
 //! Whatever fails says whether the request was *never sent* or *maybe executed*: see [`Failure`].
 
 pub mod connect;
+pub mod hold;
 pub mod link;
 pub mod pinned;
 
@@ -14,7 +16,8 @@ use std::fmt;
 use std::rc::Rc;
 
 pub use connect::Dial;
-pub use link::Link;
+pub use hold::Isolation;
+pub use link::{How, Link};
 pub use pinned::{Pinned, Pool};
 
 /// Why a request has no reply, and what that means for its effect.
@@ -60,6 +63,11 @@ impl fmt::Display for Failure {
 pub trait ReplySink {
     /// The complete reply frame to the request that was sent with this number.
     fn deliver(self: Rc<Self>, number: u64, reply: &[u8]);
+    /// The same for a piece of a split read, with the shard's epoch behind it (None: there has
+    /// never been one).
+    fn deliver_at(self: Rc<Self>, number: u64, reply: &[u8], _epoch: Option<&[u8]>) {
+        self.deliver(number, reply);
+    }
     /// There will be no reply.
     fn fail(self: Rc<Self>, number: u64, failure: &Failure);
 }

@@ -87,6 +87,8 @@ pub struct Config {
     /// Password towards the shards; None: no AUTH is sent.
     pub shard_password: Option<Secret>,
 
+    /// What plain commands are isolated from.
+    pub isolation: IsolationLevel,
     /// How long a transaction's locks live, and after which others may settle it.
     pub lock_ttl: Duration,
     /// How long an EXEC waits for keys that other transactions hold, before EXECABORT.
@@ -134,6 +136,7 @@ impl Config {
             pinned_wait: Duration::ZERO,
             shard_user: None,
             shard_password: None,
+            isolation: IsolationLevel::Strict,
             lock_ttl: Duration::ZERO,
             lock_wait: Duration::ZERO,
             decision_retention: Duration::ZERO,
@@ -201,6 +204,27 @@ impl LogFormat {
         match name {
             "text" => Some(Self::Text),
             "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+/// What plain commands are isolated from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IsolationLevel {
+    /// From every transaction: nobody sees a part of one.
+    Strict,
+    /// From none: plain commands may see a transaction on one shard and not yet on another.
+    Transactions,
+}
+
+impl IsolationLevel {
+    pub(crate) const NAMES: &[&str] = &["strict", "transactions"];
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        match name {
+            "strict" => Some(Self::Strict),
+            "transactions" => Some(Self::Transactions),
             _ => None,
         }
     }

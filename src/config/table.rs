@@ -6,7 +6,7 @@ use super::problem::environment_name;
 use super::setting::Kind::{
     Addresses, Bytes, Choice, Count, Listen, Millis, Seconds, Secret, SecretFile, Text,
 };
-use super::{Group, LogFormat, LogLevel, Setting};
+use super::{Group, IsolationLevel, LogFormat, LogLevel, Setting};
 
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
@@ -291,6 +291,17 @@ pub static SETTINGS: &[Setting] = &[
             set: |c, v| c.shard_password = Some(v),
         },
         help: "File that holds the password for AUTH towards the shards.",
+    },
+    Setting {
+        name: "isolation",
+        group: Group::Transactions,
+        kind: Choice {
+            default: "strict",
+            of: IsolationLevel::NAMES,
+            set: |c, v| IsolationLevel::named(v).map(|l| c.isolation = l).is_some(),
+        },
+        help: "Against what plain commands are isolated: strict, from every transaction that is \
+               being applied; transactions, from none (transactions stay isolated from each other).",
     },
     Setting {
         name: "lock-ttl-ms",

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::backend::{Failure, Link, Pool};
+use crate::backend::{Failure, How, Isolation, Link, Pool};
 use crate::metrics::{Metrics, Outcome as Told, Scope, Step};
 use crate::resp;
 use crate::txn::plan::{Branch, Plan};
@@ -48,6 +48,9 @@ pub enum Answer {
 /// Times of the transactions that this engine runs.
 #[derive(Clone, Debug)]
 pub struct Times {
+    /// Whether plain commands are isolated from transactions. Never on a single shard, where
+    /// nothing is distributed.
+    pub strict: bool,
     /// How long a transaction waits for keys that others hold.
     pub lock_wait: Duration,
     /// How long decided records are kept.
@@ -131,6 +134,19 @@ impl Engine {
         &self.waiters[usize::from(shard)]
     }
 
+    /// How replies about a slot are isolated.
+    pub fn hold(&self, slot: Option<u16>) -> Isolation {
+        match slot {
+            Some(slot) if self.times.strict => Isolation::Hold(slot),
+            _ => Isolation::None,
+        }
+    }
+
+    /// Whether plain commands are isolated from transactions over several shards.
+    pub fn is_strict(&self) -> bool {
+        self.times.strict
+    }
+
     /// Loads our scripts into a shard that has lost them; it answers nobody.
     fn load_scripts(&self, shard: u16) {
         tracing::warn!(
@@ -143,9 +159,12 @@ impl Engine {
         }
         let inbox = Inbox::<Reply>::new();
         // If it cannot be sent, the next connection loads them.
-        let _ = self
-            .link(shard)
-            .send(&[&request], script::ALL.len() as u32 - 1, inbox, 0);
+        let _ = self.link(shard).send(
+            &[&request],
+            How::behind(script::ALL.len() as u32 - 1),
+            inbox,
+            0,
+        );
     }
 
     /// Transactions that are not finished: answered or not, something of them is under way.
@@ -171,14 +190,14 @@ impl Engine {
     async fn run(self: &Rc<Self>, plan: Plan, answer: Answer, done: impl FnOnce(&[u8])) {
         let began = Instant::now();
         let mut plan = plan;
-        if plan.branches().len() < 2 {
-            return done(&self.run_natively(plan).await);
+        if self.is_native(&plan) {
+            return done(&self.run_natively(plan, answer).await);
         }
         let work: Rc<[Work]> = plan.take_branches().into_iter().map(Work::new).collect();
         self.metrics.participants.record(work.len() as f64);
         let keys = work
             .iter()
-            .flat_map(|work| work.keys.iter().map(|key| &key[..]));
+            .flat_map(|work| work.slots.iter().map(|slot| &slot[..]));
         let Some(_ticket) = self.turnstile.pass(keys, self.times.lock_wait).await else {
             self.count(Told::Aborted, began, 0);
             return done(&errors::waited_too_long(None, self.times.lock_wait));
@@ -187,11 +206,7 @@ impl Engine {
         let reply = match &outcome {
             Outcome::Committed => {
                 let replies = attempt.take_replies();
-                Ok(if answer == Answer::Exec {
-                    plan.exec_reply(&replies)
-                } else {
-                    plan.bare_reply(&replies)
-                })
+                Ok(compose(&plan, answer, &replies))
             }
             _ => Err(errors::reply(
                 &outcome,
@@ -208,8 +223,17 @@ impl Engine {
         attempt.finish().await;
     }
 
-    /// A plan over at most one shard: only its answers are put together here.
-    async fn run_natively(&self, mut plan: Plan) -> BytesMut {
+    /// Whether a plan is a matter of one shard, and of what is isolated there by the hold rule.
+    fn is_native(&self, plan: &Plan) -> bool {
+        match plan.branches() {
+            [] => true,
+            [branch] => branch.slots.len() < 2 || !self.times.strict,
+            _ => false,
+        }
+    }
+
+    /// Only the answers are put together here.
+    async fn run_natively(&self, mut plan: Plan, answer: Answer) -> BytesMut {
         let branch = plan.take_branches().pop();
         let replies = match &branch {
             Some(branch) => self.exec_natively(branch).await,
@@ -217,7 +241,7 @@ impl Engine {
         };
         self.count_single();
         match replies {
-            Ok(replies) => plan.exec_reply(&[replies]),
+            Ok(replies) => compose(&plan, answer, &[replies]),
             Err(error) => error,
         }
     }
@@ -226,10 +250,16 @@ impl Engine {
     async fn exec_natively(&self, branch: &Branch) -> Result<Vec<Bytes>, BytesMut> {
         let inbox = Inbox::<Reply>::new();
         let request: [&[u8]; 3] = [script::MULTI, &branch.commands, script::EXEC];
+        let slot = branch
+            .slots
+            .first()
+            .and_then(|slot| std::str::from_utf8(slot).ok()?.parse().ok());
+        let how = How {
+            swallow: 1 + branch.count as u32,
+            isolation: self.hold(slot),
+        };
         let sink = Rc::<Inbox<Reply>>::clone(&inbox);
-        let sent = self
-            .link(branch.part.shard)
-            .send(&request, 1 + branch.count as u32, sink, 0);
+        let sent = self.link(branch.part.shard).send(&request, how, sink, 0);
         let reply = match sent {
             Ok(()) => inbox
                 .next(None)
@@ -342,11 +372,18 @@ impl Engine {
     async fn ask(&self, shard: u16, request: &[u8]) -> Result<Bytes, Failure> {
         let inbox = Inbox::<Reply>::new();
         self.link(shard)
-            .send(&[request], 0, Rc::<Inbox<Reply>>::clone(&inbox), 0)?;
+            .send(&[request], How::PLAIN, Rc::<Inbox<Reply>>::clone(&inbox), 0)?;
         match inbox.next(None).await {
             Some((_, reply)) => reply,
             None => Err(no_reply()),
         }
+    }
+}
+
+fn compose(plan: &Plan, answer: Answer, replies: &[Vec<Bytes>]) -> BytesMut {
+    match answer {
+        Answer::Exec => plan.exec_reply(replies),
+        Answer::Bare => plan.bare_reply(replies),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is sent to one participant, and what its answers mean.
 //!
-//! A branch whose replies survive a script ([`Fidelity::Exact`]) needs no connection of its own:
+//! A branch whose replies survive a script (all but [`Fidelity::Never`]) needs no connection of its own:
 //! prepare and apply go over the shared link, many transactions in one write. Any other branch
 //! is prepared and applied on a pinned connection that watches the record. Everything else that
 //! is asked of a participant goes over the link.
@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::Engine;
 use super::inbox::{Inbox, Reply};
-use crate::backend::{Failure, Pinned, ReplySink};
+use crate::backend::{Failure, How, Pinned, ReplySink};
 use crate::resp::build;
 use crate::txn::plan::Branch;
 use crate::txn::redo::{Fidelity, Intent};
@@ -29,8 +29,8 @@ pub struct Work {
     pub commands: Bytes,
     /// How many.
     pub count: usize,
-    /// Their keys.
-    pub keys: Vec<Bytes>,
+    /// The slots of their keys.
+    pub slots: Vec<Bytes>,
     /// The same as a record holds it.
     pub intent: Intent,
 }
@@ -38,19 +38,21 @@ pub struct Work {
 impl Work {
     /// From a branch of a plan.
     pub fn new(branch: Branch) -> Self {
-        let intent = branch.intent.finish(branch.keys.iter().map(|key| &key[..]));
+        let intent = branch
+            .intent
+            .finish(branch.slots.iter().map(|slot| &slot[..]));
         Self {
             part: branch.part,
             commands: branch.commands.freeze(),
             count: branch.count,
-            keys: branch.keys,
+            slots: branch.slots,
             intent,
         }
     }
 
     /// Whether it is prepared and applied over the shared link.
     pub fn uses_script(&self) -> bool {
-        self.intent.fidelity == Fidelity::Exact
+        self.intent.fidelity != Fidelity::Never
     }
 
     fn pinned_apply<'a>(&'a self, id: &'a TxnId, keys: &'a [&'a [u8]]) -> ApplyPinned<'a> {
@@ -228,7 +230,11 @@ impl Requests {
     pub fn send(&self, request: Request, part: Part, bytes: &BytesMut) {
         let sink: Rc<dyn ReplySink> = Rc::<Inbox<Arrival>>::clone(&self.inbox);
         let number = request.number(part);
-        if let Err(failure) = self.engine.link(part.shard).send(&[bytes], 0, sink, number) {
+        if let Err(failure) = self
+            .engine
+            .link(part.shard)
+            .send(&[bytes], How::PLAIN, sink, number)
+        {
             self.inbox.push(Arrival::Reply((number, Err(failure))));
         }
     }
@@ -348,7 +354,7 @@ impl Requests {
 
     /// `MULTI`, the marks, the commands, `EXEC`.
     async fn exec(&self, connection: Pinned, work: &Work) -> Arrival {
-        let keys: Vec<&[u8]> = work.keys.iter().map(|key| &key[..]).collect();
+        let keys: Vec<&[u8]> = work.slots.iter().map(|slot| &slot[..]).collect();
         self.exec_of(connection, work.part, &work.pinned_apply(&self.id, &keys))
             .await
     }

@@ -6,17 +6,19 @@ use bytes::BytesMut;
 use tokio::task::AbortHandle;
 
 use super::Context;
-use super::gather::Gather;
+use super::gather::{Gather, Pieces};
 use super::own::Identity;
 use super::refusal::{self, fixed};
 use super::session::{Session, Want};
+use crate::backend::{How, Isolation};
 use crate::engine::Answer;
-use crate::keyspace::{CommandSpec, Flag, KeyError, KeyRule, Lookup, Own, Split, Treatment};
+use crate::keyspace::{CommandSpec, Flag, KeyError, KeyRule, Lookup, Own, Place, Split, Treatment};
 use crate::metrics::{Family, Label};
 use crate::resp::{Command, build};
 use crate::txn::names;
-use crate::txn::plan::{self, Misplaced, Plan};
+use crate::txn::plan::{self, Home, Misplaced, Plan};
 use crate::txn::queue::Queue;
+use crate::txn::types::Part;
 
 /// Commands by family, since they were last added to the metrics.
 type Counts = [u64; Family::ALL.len()];
@@ -47,6 +49,8 @@ pub struct Dispatcher {
     keys: Vec<usize>,
     counts: Counts,
     is_closing: bool,
+    /// Split reads may be under way.
+    pub(super) is_reading_split: bool,
     /// A command that waits for data.
     waiting: Option<AbortHandle>,
 }
@@ -71,6 +75,7 @@ impl Dispatcher {
             keys: Vec::new(),
             counts: Default::default(),
             is_closing: false,
+            is_reading_split: false,
             waiting: None,
         }
     }
@@ -118,7 +123,9 @@ impl Dispatcher {
             Treatment::Split(split) => self.split(spec, split, command),
             Treatment::Block { always } if always || waits(command) => self.block(spec, command),
             Treatment::Block { .. } => self.route(spec, command),
-            Treatment::Anywhere => self.forward(self.any_shard(), command, Family::Read),
+            Treatment::Anywhere => {
+                self.forward(self.any_shard(), command, Isolation::None, Family::Read)
+            }
             Treatment::Own(own) => self.own(own, spec, command),
             Treatment::Refused(reason) => self.reject(refusal::refused(spec, reason)),
         }
@@ -171,37 +178,61 @@ impl Dispatcher {
         available.next().unwrap_or(first as u16)
     }
 
-    /// The shard where all keys of a command live; None when it names none, or when its
-    /// arguments are such that the server will refuse it.
-    pub(super) fn shard_of(
+    /// Where all keys of a command live; nowhere also when its arguments are such that the
+    /// server will refuse it.
+    pub(super) fn home_of(
         &mut self,
         spec: &CommandSpec,
         command: &Command<'_>,
-    ) -> Result<Option<u16>, Misplaced> {
+    ) -> Result<Home, Misplaced> {
+        let topology = &self.context.topology;
         if let KeyRule::One(at) = spec.keys {
             let key = command.arg(at).unwrap_or_default();
             return if names::is_reserved(key) {
                 Err(Misplaced::Reserved)
             } else {
-                Ok(Some(self.context.topology.shard_of(key)))
+                Ok(Home::Slot(topology.place_of(key)))
             };
         }
         self.keys.clear();
         match spec.keys.find(command, &mut self.keys) {
-            Ok(()) => plan::shard_of_keys(&self.context.topology, command, &self.keys),
-            Err(KeyError::Malformed) => Ok(None),
-            Err(KeyError::Hidden) if self.context.topology.shards() == 1 => Ok(Some(0)),
+            Ok(()) => plan::home_of_keys(topology, command, &self.keys),
+            Err(KeyError::Malformed) => Ok(Home::Nowhere),
+            Err(KeyError::Hidden) if topology.shards() == 1 => Ok(Home::Shard(0)),
             Err(KeyError::Hidden) => Err(Misplaced::Hidden),
         }
     }
 
     fn route(&mut self, spec: &CommandSpec, command: &Command<'_>) -> Flow {
-        match self.shard_of(spec, command) {
-            Ok(Some(shard)) => self.forward(shard, command, family(spec)),
-            Ok(None) if spec.treatment == Treatment::Script => self.keyless(spec, command),
-            Ok(None) => self.forward(self.any_shard(), command, family(spec)),
+        match self.home_of(spec, command) {
+            Ok(Home::Slot(place)) => self.forward_to(place, spec, command),
+            Ok(Home::Shard(shard)) => self.over_slots(shard, spec, command),
+            Ok(Home::Nowhere) => self.keyless(spec, command),
             Err(why) => self.reject(refusal::misplaced(spec, why)),
         }
+    }
+
+    /// A command with keys in several slots of one shard.
+    fn over_slots(&mut self, shard: u16, spec: &CommandSpec, command: &Command<'_>) -> Flow {
+        if !self.context.engine.is_strict() {
+            return self.forward(shard, command, Isolation::None, family(spec));
+        }
+        if spec.is(Flag::ReadOnly) {
+            let pieces = Pieces::Whole(shard);
+            return self.read_by_epoch(pieces, command);
+        }
+        if !self.session.is_now(Want::Idle) {
+            return Flow::Wait;
+        }
+        let mut plan = Plan::default();
+        plan.add_whole(Part { shard, db: DB }, command, &self.keys);
+        self.counted(family(spec));
+        self.transact(plan, Answer::Bare)
+    }
+
+    fn forward_to(&mut self, place: Place, spec: &CommandSpec, command: &Command<'_>) -> Flow {
+        let isolation = self.context.engine.hold(Some(place.slot));
+        self.forward(place.shard, command, isolation, family(spec))
     }
 
     /// A script without declared keys: what it touches cannot be told.
@@ -209,7 +240,7 @@ impl Dispatcher {
         if self.is_homeless_script(spec, command) {
             return self.reject(refusal::misplaced(spec, Misplaced::Undeclared));
         }
-        self.forward(self.any_shard(), command, family(spec))
+        self.forward(self.any_shard(), command, Isolation::None, family(spec))
     }
 
     /// Whether this is a script that declares no keys, and so could touch any, on several shards.
@@ -224,9 +255,9 @@ impl Dispatcher {
     /// A command that may wait for data: on a connection of its own. Whatever the client sends
     /// behind it waits as well.
     fn block(&mut self, spec: &CommandSpec, command: &Command<'_>) -> Flow {
-        let shard = match self.shard_of(spec, command) {
-            Ok(Some(shard)) => shard,
-            Ok(None) => return self.forward(self.any_shard(), command, family(spec)),
+        let shard = match self.home_of(spec, command) {
+            Ok(Home::Slot(Place { shard, .. }) | Home::Shard(shard)) => shard,
+            Ok(Home::Nowhere) => return self.keyless(spec, command),
             Err(why) => return self.reject(refusal::misplaced(spec, why)),
         };
         if !self.session.is_now(Want::Idle) {
@@ -253,19 +284,39 @@ impl Dispatcher {
     }
 
     /// Sends the command as it is; the reply goes into the next slot.
-    fn forward(&mut self, shard: u16, command: &Command<'_>, family: Family) -> Flow {
+    fn forward(
+        &mut self,
+        shard: u16,
+        command: &Command<'_>,
+        isolation: Isolation,
+        family: Family,
+    ) -> Flow {
+        if self.is_reading_split && family != Family::Read {
+            // A split read may have to be repeated, and must not see what came behind it.
+            if !self.session.is_now(Want::Idle) {
+                return Flow::Wait;
+            }
+            self.is_reading_split = false;
+        }
         if command.is_canonical() {
-            return self.send(shard, &[command.raw()], family);
+            return self.send(shard, &[command.raw()], isolation, family);
         }
         let mut raw = BytesMut::new();
         command.encode(&mut raw);
-        self.send(shard, &[&raw], family)
+        self.send(shard, &[&raw], isolation, family)
     }
 
-    fn send(&mut self, shard: u16, request: &[&[u8]], family: Family) -> Flow {
+    fn send(
+        &mut self,
+        shard: u16,
+        request: &[&[u8]],
+        isolation: Isolation,
+        family: Family,
+    ) -> Flow {
         let slot = self.session.open_slot();
         let sink = Rc::<Session>::clone(&self.session);
-        if let Err(failure) = self.context.engine.link(shard).send(request, 0, sink, slot) {
+        let link = self.context.engine.link(shard);
+        if let Err(failure) = link.send(request, How::isolated(isolation), sink, slot) {
             self.session.drop_slot();
             return self.reject(failure.to_string());
         }
@@ -273,10 +324,13 @@ impl Dispatcher {
     }
 
     fn split(&mut self, spec: &CommandSpec, split: Split, command: &Command<'_>) -> Flow {
-        match self.shard_of(spec, command) {
-            Ok(Some(shard)) => return self.forward(shard, command, family(spec)),
+        match self.home_of(spec, command) {
+            Ok(Home::Slot(place)) => return self.forward_to(place, spec, command),
+            Ok(Home::Shard(shard)) => return self.over_slots(shard, spec, command),
             // Wrong arguments (MSET with a key too many): the server says it best.
-            Ok(None) => return self.forward(self.any_shard(), command, family(spec)),
+            Ok(Home::Nowhere) => {
+                return self.forward(self.any_shard(), command, Isolation::None, family(spec));
+            }
             Err(Misplaced::CrossSlot) => {}
             Err(why) => return self.reject(refusal::misplaced(spec, why)),
         }
@@ -284,31 +338,19 @@ impl Dispatcher {
             return self.reject(refusal::arity(spec));
         }
         if split.is_write() {
-            self.split_write(split, command)
-        } else {
-            self.split_read(split, command)
+            return self.split_write(split, command);
         }
+        let pieces = plan::pieces(split, &self.context.topology, command);
+        self.read_by_epoch(Pieces::Split(split, pieces), command)
     }
 
-    fn split_read(&mut self, split: Split, command: &Command<'_>) -> Flow {
-        let pieces = plan::pieces(split, &self.context.topology, command);
+    /// A read over several slots, perhaps on several shards: one request each, checked by the
+    /// shards' epochs. See [`Gather`].
+    fn read_by_epoch(&mut self, pieces: Pieces, command: &Command<'_>) -> Flow {
         let slot = self.session.open_slot();
-        let shards = pieces.iter().map(|(shard, _)| *shard).collect::<Vec<_>>();
-        let gather = Gather::new(Rc::clone(&self.session), slot, split, pieces);
-        let mut request = BytesMut::new();
-        for (number, shard) in shards.into_iter().enumerate() {
-            request.clear();
-            gather.encode(&mut request, number, command);
-            let sink = Rc::<Gather>::clone(&gather);
-            if let Err(failure) =
-                self.context
-                    .engine
-                    .link(shard)
-                    .send(&[&request], 0, sink, number as u64)
-            {
-                gather.refuse(number, &failure);
-            }
-        }
+        let (session, context) = (Rc::clone(&self.session), Rc::clone(&self.context));
+        Gather::start(context, session, slot, pieces, command, &self.keys);
+        self.is_reading_split = true;
         self.counted(Family::Split)
     }
 

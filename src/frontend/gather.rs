@@ -1,92 +1,230 @@
-//! A split read: one request per shard, one reply to the client when all are there.
+//! A read over several slots, perhaps on several shards, that is consistent with all
+//! transactions: one request per shard, in one round trip.
+//!
+//! With every piece comes the shard's epoch as it was behind the piece. If on every shard it is
+//! the one that was known, with an empty index, before the first piece was sent anywhere, then
+//! no transaction over several shards was under way on any of them all that time, and the
+//! pieces belong together. Otherwise the read is repeated as a transaction, behind locks.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::Context;
+use super::dispatch::DB;
 use super::session::Session;
-use crate::backend::{Failure, ReplySink};
+use crate::backend::{Failure, How, Isolation, ReplySink};
+use crate::engine::Answer;
 use crate::keyspace::Split;
-use crate::resp::{Command, build};
-use crate::txn::plan;
+use crate::resp::{self, Command, CommandScanner, Limits, Scan, build};
+use crate::txn::plan::{self, Plan};
+use crate::txn::types::Part;
+
+/// How the command is spread.
+pub enum Pieces {
+    /// As a whole, to one shard.
+    Whole(u16),
+    /// In pieces: by shard, the numbers of its keys.
+    Split(Split, Vec<(u16, Vec<usize>)>),
+}
 
 /// Collects the replies to the pieces of one command.
 pub struct Gather {
+    context: Rc<Context>,
     session: Rc<Session>,
     slot: u64,
-    split: Split,
-    keys: usize,
+    split: Option<Split>,
+    /// To be repeated, if need be; with its keys, if it is not split.
+    command: Bytes,
+    keys: Vec<usize>,
     state: RefCell<State>,
 }
 
 struct State {
-    pieces: Vec<(Bytes, Vec<usize>)>,
+    pieces: Vec<Piece>,
     missing: usize,
 }
 
+struct Piece {
+    shard: u16,
+    positions: Vec<usize>,
+    /// Known before the first piece was sent.
+    epoch: Option<Bytes>,
+    reply: Bytes,
+    is_consistent: bool,
+}
+
 impl Gather {
-    /// For these pieces (see [`plan::pieces`]); the reply goes into this slot.
-    pub fn new(
+    /// Sends the pieces; the reply goes into this slot of the session.
+    pub fn start(
+        context: Rc<Context>,
         session: Rc<Session>,
         slot: u64,
-        split: Split,
-        pieces: Vec<(u16, Vec<usize>)>,
-    ) -> Rc<Self> {
-        let keys = pieces.iter().map(|(_, positions)| positions.len()).sum();
-        let pieces: Vec<_> = pieces
-            .into_iter()
-            .map(|(_, positions)| (Bytes::new(), positions))
-            .collect();
-        let missing = pieces.len();
-        Rc::new(Self {
+        pieces: Pieces,
+        command: &Command<'_>,
+        keys: &[usize],
+    ) {
+        let (split, pieces) = match pieces {
+            Pieces::Whole(shard) => (None, vec![(shard, Vec::new())]),
+            Pieces::Split(split, pieces) => (Some(split), pieces),
+        };
+        let strict = context.engine.is_strict();
+        let piece = |(shard, positions)| Piece {
+            epoch: context.engine.link(shard).epoch(),
+            shard,
+            positions,
+            reply: Bytes::new(),
+            is_consistent: !strict,
+        };
+        let pieces: Vec<Piece> = pieces.into_iter().map(piece).collect();
+        let mut raw = BytesMut::new();
+        command.encode(&mut raw);
+        let gather = Rc::new(Self {
             session,
             slot,
             split,
-            keys,
-            state: RefCell::new(State { pieces, missing }),
-        })
-    }
-
-    /// Appends the request for a piece.
-    pub fn encode(&self, out: &mut BytesMut, piece: usize, command: &Command<'_>) {
-        plan::encode_piece(
-            out,
-            self.split,
+            command: raw.freeze(),
+            keys: keys.to_vec(),
+            state: RefCell::new(State {
+                missing: pieces.len(),
+                pieces,
+            }),
+            context,
+        });
+        gather.send(
             command,
-            &self.state.borrow().pieces[piece].1,
+            if strict {
+                Isolation::Epoch
+            } else {
+                Isolation::None
+            },
         );
     }
 
-    /// A piece could not be sent.
-    pub fn refuse(&self, piece: usize, failure: &Failure) {
-        let mut reply = BytesMut::new();
-        build::error(&mut reply, failure.to_string());
-        self.take(piece, reply.freeze());
+    fn send(self: Rc<Self>, command: &Command<'_>, isolation: Isolation) {
+        let requests: Vec<(u16, BytesMut)> = self
+            .state
+            .borrow()
+            .pieces
+            .iter()
+            .map(|piece| (piece.shard, self.encode(command, piece)))
+            .collect();
+        for (number, (shard, request)) in requests.iter().enumerate() {
+            let link = self.context.engine.link(*shard);
+            let sink = Rc::<Self>::clone(&self);
+            if let Err(failure) =
+                link.send(&[request], How::isolated(isolation), sink, number as u64)
+            {
+                self.refuse(number, &failure);
+            }
+        }
     }
 
-    fn take(&self, piece: usize, reply: Bytes) {
+    fn encode(&self, command: &Command<'_>, piece: &Piece) -> BytesMut {
+        let mut out = BytesMut::new();
+        match self.split {
+            Some(split) => plan::encode_piece(&mut out, split, command, &piece.positions),
+            None => command.encode(&mut out),
+        }
+        out
+    }
+
+    /// A piece failed: so does the command, whatever the others say.
+    fn refuse(&self, number: usize, failure: &Failure) {
+        let mut reply = BytesMut::new();
+        build::error(&mut reply, failure.to_string());
+        self.take(number, reply.freeze(), true);
+    }
+
+    fn take(&self, number: usize, reply: Bytes, is_consistent: bool) {
+        if self.is_last(number, reply, is_consistent) {
+            let state = self.state.borrow();
+            let mut replies = state.pieces.iter().map(|piece| &piece.reply);
+            let is_final = state.pieces.iter().all(|piece| piece.is_consistent)
+                || replies.any(|reply| resp::is_error(reply));
+            if is_final {
+                self.complete(&state)
+            } else {
+                self.repeat_behind_locks(&state)
+            }
+        }
+    }
+
+    /// Notes the reply to a piece; whether all are there now.
+    fn is_last(&self, number: usize, reply: Bytes, is_consistent: bool) -> bool {
         let mut state = self.state.borrow_mut();
-        let Some(place) = state.pieces.get_mut(piece) else {
+        let Some(piece) = state.pieces.get_mut(number) else {
+            return false;
+        };
+        piece.reply = reply;
+        piece.is_consistent |= is_consistent;
+        state.missing -= 1;
+        state.missing == 0
+    }
+
+    fn complete(&self, state: &State) {
+        let pieces = state
+            .pieces
+            .iter()
+            .map(|piece| (&piece.reply[..], &piece.positions[..]));
+        let Some(split) = self.split else {
+            return pieces
+                .take(1)
+                .for_each(|(reply, _)| self.session.complete(self.slot, reply));
+        };
+        let keys = state.pieces.iter().map(|piece| piece.positions.len()).sum();
+        let mut out = BytesMut::new();
+        plan::merge(split, keys, pieces, &mut out);
+        self.session.complete(self.slot, &out);
+    }
+
+    fn repeat_behind_locks(&self, state: &State) {
+        let mut scanner = CommandScanner::new(Limits {
+            command_bytes_max: usize::MAX,
+            ..Limits::default()
+        });
+        // What was sent was scanned before; it is as it was.
+        let Ok(Scan::Command { .. }) = scanner.scan(&self.command) else {
             return;
         };
-        place.0 = reply;
-        state.missing -= 1;
-        if state.missing == 0 {
-            let mut out = BytesMut::new();
-            let pieces = state
-                .pieces
-                .iter()
-                .map(|(reply, positions)| (&reply[..], &positions[..]));
-            plan::merge(self.split, self.keys, pieces, &mut out);
-            self.session.complete(self.slot, &out);
+        let command = scanner.command(&self.command);
+        let mut plan = Plan::default();
+        match self.split {
+            Some(split) => plan.add_split(split, DB, &self.context.topology, &command),
+            None => {
+                let shard = state.pieces.first().map_or(0, |piece| piece.shard);
+                plan.add_whole(Part { shard, db: DB }, &command, &self.keys);
+            }
         }
+        let (session, slot) = (Rc::clone(&self.session), self.slot);
+        self.context
+            .engine
+            .transact(plan, Answer::Bare, move |reply| {
+                session.complete(slot, reply)
+            });
     }
 }
 
 impl ReplySink for Gather {
     fn deliver(self: Rc<Self>, number: u64, reply: &[u8]) {
-        self.take(number as usize, Bytes::copy_from_slice(reply));
+        self.take(number as usize, Bytes::copy_from_slice(reply), false);
+    }
+
+    fn deliver_at(self: Rc<Self>, number: u64, reply: &[u8], epoch: Option<&[u8]>) {
+        let known = self
+            .state
+            .borrow()
+            .pieces
+            .get(number as usize)
+            .and_then(|piece| piece.epoch.clone());
+        // An epoch that was never moved is known as the empty text.
+        let is_consistent = known.is_some_and(|known| known == epoch.unwrap_or_default());
+        self.take(
+            number as usize,
+            Bytes::copy_from_slice(reply),
+            is_consistent,
+        );
     }
 
     fn fail(self: Rc<Self>, number: u64, failure: &Failure) {

@@ -11,11 +11,12 @@ use bytes::BytesMut;
 use super::dispatch::{DB, Dispatcher, Flow};
 use super::refusal::{self, fixed};
 use super::session::{Session, Want};
+use crate::backend::How;
 use crate::engine::{Answer, errors};
 use crate::keyspace::{CommandSpec, Lookup, Own, Treatment};
 use crate::metrics::Family;
 use crate::resp::{Command, CommandScanner, Limits, Scan, build};
-use crate::txn::plan::{Misplaced, Plan};
+use crate::txn::plan::{Home, Misplaced, Plan};
 use crate::txn::queue::{Queue, Target};
 use crate::txn::script;
 use crate::txn::types::Part;
@@ -38,7 +39,9 @@ impl Dispatcher {
             Treatment::Own(Own::Reset) => return self.reset(),
             _ if spec.is(crate::keyspace::Flag::NoMulti) => return self.reject(fixed::NO_MULTI),
             Treatment::Refused(reason) => return self.reject(refusal::refused(spec, reason)),
-            Treatment::Own(Own::Ping | Own::Echo) | Treatment::Anywhere => Target::Anywhere,
+            Treatment::Own(Own::Ping | Own::Echo) | Treatment::Anywhere => {
+                Target::Whole(Home::Nowhere)
+            }
             Treatment::Own(_) => Target::Own,
             Treatment::Route
             | Treatment::Script
@@ -53,13 +56,14 @@ impl Dispatcher {
 
     fn target(&mut self, spec: &CommandSpec, command: &Command<'_>) -> Result<Target, Misplaced> {
         let is_split = matches!(spec.treatment, Treatment::Split(_));
-        match self.shard_of(spec, command) {
-            Ok(Some(shard)) => Ok(Target::Shard(shard)),
-            Ok(None) if self.is_homeless_script(spec, command) => Err(Misplaced::Undeclared),
-            Ok(None) => Ok(Target::Anywhere),
+        match self.home_of(spec, command) {
+            Ok(Home::Nowhere) if self.is_homeless_script(spec, command) => {
+                Err(Misplaced::Undeclared)
+            }
+            Ok(home) => Ok(Target::Whole(home)),
             // MSET with a key too many fails when it runs, without touching anything.
             Err(Misplaced::CrossSlot) if is_split && !fits_split(spec, command) => {
-                Ok(Target::Anywhere)
+                Ok(Target::Whole(Home::Nowhere))
             }
             Err(Misplaced::CrossSlot) if is_split => Ok(Target::Split),
             Err(why) => Err(why),
@@ -104,29 +108,38 @@ impl Dispatcher {
             self.session.reply(|out| build::array_header(out, 0));
             return self.counted(Family::Transaction);
         }
-        if let Some(shard) = queue.single_shard(self.any_shard()) {
-            return self.exec_native(shard, &queue);
-        }
-        if !self.session.is_now(Want::Idle) {
+        let strict = self.context.engine.is_strict();
+        let native = match queue.home() {
+            Some(Home::Nowhere) => Some((self.any_shard(), None)),
+            Some(Home::Slot(place)) => Some((place.shard, Some(place.slot))),
+            Some(Home::Shard(shard)) if !strict => Some((shard, None)),
+            _ => None,
+        };
+        // Behind a split read that may have to be repeated, or on several shards.
+        let must_not_overtake = native.is_none() || self.is_reading_split;
+        if must_not_overtake && !self.session.is_now(Want::Idle) {
             self.multi = Some(queue);
             return Flow::Wait;
+        }
+        if let Some((shard, slot)) = native {
+            return self.exec_native(shard, slot, &queue);
         }
         self.counted(Family::Transaction);
         let plan = self.plan(&queue);
         self.transact(plan, Answer::Exec)
     }
 
-    fn exec_native(&mut self, shard: u16, queue: &Queue) -> Flow {
+    fn exec_native(&mut self, shard: u16, of_slot: Option<u16>, queue: &Queue) -> Flow {
         let slot = self.session.open_exec_slot();
         let sink = Rc::<Session>::clone(&self.session);
-        let swallow = 1 + queue.len() as u32;
+        let how = How {
+            swallow: 1 + queue.len() as u32,
+            isolation: self.context.engine.hold(of_slot),
+        };
         let link = Rc::clone(self.context.engine.link(shard));
-        if let Err(failure) = link.send(
-            &[script::MULTI, queue.raw(), script::EXEC],
-            swallow,
-            sink,
-            slot,
-        ) {
+        if let Err(failure) =
+            link.send(&[script::MULTI, queue.raw(), script::EXEC], how, sink, slot)
+        {
             self.session.drop_slot();
             self.session
                 .reply(|out| out.extend_from_slice(&errors::failed(&failure)));
@@ -140,6 +153,9 @@ impl Dispatcher {
     fn plan(&mut self, queue: &Queue) -> Plan {
         let context = Rc::clone(&self.context);
         let mut plan = Plan::default();
+        // Where what has no keys goes: to a participant that has some, so that every branch has.
+        let homes = queue.items().filter_map(|(_, target)| target.shard());
+        let anywhere = homes.into_iter().next().unwrap_or_else(|| self.any_shard());
         let mut scanner = CommandScanner::new(Limits {
             command_bytes_max: usize::MAX,
             ..Limits::default()
@@ -153,19 +169,20 @@ impl Dispatcher {
             let Lookup::Known(spec) = context.table.lookup(&command) else {
                 continue;
             };
-            self.add(&mut plan, spec, &command, target);
+            self.add(&mut plan, spec, &command, target, anywhere);
         }
         plan
     }
 
-    fn add(&mut self, plan: &mut Plan, spec: &CommandSpec, command: &Command<'_>, target: Target) {
+    fn add(
+        &mut self,
+        plan: &mut Plan,
+        spec: &CommandSpec,
+        command: &Command<'_>,
+        target: Target,
+        anywhere: u16,
+    ) {
         match (target, spec.treatment) {
-            (Target::Shard(shard), _) => {
-                let mut keys = Vec::new();
-                // Hidden keys are possible on a single shard only, where nothing is planned.
-                let _ = spec.keys.find(command, &mut keys);
-                plan.add_whole(Part { shard, db: DB }, command, &keys);
-            }
             (Target::Split, Treatment::Split(split)) => {
                 plan.add_split(split, DB, &self.context.topology, command)
             }
@@ -174,13 +191,16 @@ impl Dispatcher {
                 self.answer(own, spec, command, &mut out);
                 plan.add_ready(out.freeze());
             }
-            _ => plan.add_anywhere(
-                Part {
-                    shard: self.any_shard(),
-                    db: DB,
-                },
-                command,
-            ),
+            _ => {
+                let mut keys = Vec::new();
+                // Hidden keys are possible on a single shard only, where nothing is isolated;
+                // malformed arguments name none.
+                if spec.keys.find(command, &mut keys).is_err() {
+                    keys.clear();
+                }
+                let shard = target.shard().unwrap_or(anywhere);
+                plan.add_whole(Part { shard, db: DB }, command, &keys);
+            }
         }
     }
 }

@@ -15,5 +15,5 @@ pub mod treatment;
 pub use keys::{KeyError, KeyRule};
 pub use slot::key_slot;
 pub use table::{CommandSpec, CommandTable, Flag, Lookup};
-pub use topology::Topology;
+pub use topology::{Place, Topology};
 pub use treatment::{Own, Split, Treatment};

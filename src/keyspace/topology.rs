@@ -2,6 +2,15 @@
 
 use super::slot::{SLOTS, key_slot};
 
+/// Where a key lives: its slot, and the shard that owns it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Place {
+    /// Number of the shard in the map.
+    pub shard: u16,
+    /// Slot, as in Redis Cluster.
+    pub slot: u16,
+}
+
 /// A shard map. The slots are spread evenly and in order: shard `i` of `n` owns the slots
 /// `s` with `s * n / 16384 == i`, as `redis-cli --cluster create` lays them out.
 #[derive(Clone, Debug)]
@@ -33,9 +42,18 @@ impl Topology {
         &self.addresses
     }
 
+    /// Where a key lives.
+    pub fn place_of(&self, key: &[u8]) -> Place {
+        let slot = key_slot(key) % SLOTS;
+        Place {
+            shard: self.shard_of_slot[usize::from(slot)],
+            slot,
+        }
+    }
+
     /// The shard a key lives on.
     pub fn shard_of(&self, key: &[u8]) -> u16 {
-        self.shard_of_slot[usize::from(key_slot(key) % SLOTS)]
+        self.place_of(key).shard
     }
 }
 

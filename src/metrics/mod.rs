@@ -100,6 +100,8 @@ pub struct ShardMetrics {
     pub pinned_waits: Counter,
     /// Length of those waits, in seconds.
     pub pinned_wait: Histogram,
+    /// Replies held since a transaction that has their key is settling.
+    pub held: Gauge,
     /// Prepares refused since another transaction held a key.
     pub lock_conflicts: Counter,
     /// Applies sent again.
@@ -212,6 +214,7 @@ impl Maker {
             pinned_idle: gauge(&names::PINNED_IDLE),
             pinned_waits: counter(&names::PINNED_WAITS),
             pinned_wait: histogram(&names::PINNED_WAIT),
+            held: gauge(&names::HELD_REPLIES),
             lock_conflicts: counter(&names::LOCK_CONFLICTS),
             apply_retries: counter(&names::APPLY_RETRIES),
         }

@@ -117,6 +117,8 @@ metrics! {
         "Shards that took part in a distributed transaction.";
     ATTEMPTS_COUNT = "transaction_attempts" Histogram(ATTEMPTS), [],
         "Attempts (ids) that a distributed transaction needed.";
+    HELD_REPLIES = "held_replies" Gauge, ["shard"],
+        "Replies held since a transaction that has their key is settling.";
     LOCK_CONFLICTS = "lock_conflicts_total" Counter, ["shard"],
         "Prepares refused since another transaction held a key.";
     LOCK_WAIT = "lock_wait_seconds" Histogram(LATENCY), [],

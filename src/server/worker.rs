@@ -21,7 +21,7 @@ use super::{Accepted, Common, HANDOVER_MAX};
 use crate::backend::link::LinkOptions;
 use crate::backend::pinned::PoolOptions;
 use crate::backend::{Link, Pool};
-use crate::config::Config;
+use crate::config::{Config, IsolationLevel};
 use crate::engine::{Engine, Times};
 use crate::frontend::{Context, client};
 use crate::resp::{Limits, Protocol};
@@ -228,6 +228,7 @@ fn times(config: &Config) -> Times {
         backoff_max_ms: 250,
     };
     Times {
+        strict: config.isolation == IsolationLevel::Strict && config.shards.len() > 1,
         lock_wait: config.lock_wait,
         retention: config.decision_retention,
         limits,

@@ -239,7 +239,14 @@ impl Coordinator {
         if !applied {
             return;
         }
-        self.reply(if ours { Outcome::Committed } else { Outcome::CommittedRepliesLost }, out);
+        self.reply(
+            if ours {
+                Outcome::Committed
+            } else {
+                Outcome::CommittedRepliesLost
+            },
+            out,
+        );
         match &mut self.phase {
             Phase::Finishing(finish) if !finish.is_releasing() => finish.release(now, out),
             Phase::Recovering(recoverer) => recoverer.release(now, out),
@@ -263,9 +270,9 @@ impl Coordinator {
                     .map(|(part, _)| *part)
                     .collect(),
             }),
-            Phase::Deciding(part) => {
-                self.patience.is_over(now).then(|| Ending::InDoubt { unreachable: vec![*part] })
-            }
+            Phase::Deciding(part) => self.patience.is_over(now).then(|| Ending::InDoubt {
+                unreachable: vec![*part],
+            }),
             Phase::Finishing(finish) => finish.ending(now),
             Phase::Recovering(recoverer) => recoverer.ending(now),
             Phase::Over => None,

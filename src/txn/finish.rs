@@ -88,7 +88,11 @@ impl Finish {
 
     /// An abort with no participants yet; see [`Self::must_abort`] and [`Self::voting`].
     pub(super) fn abort(patience: Patience, leave: Leave) -> Self {
-        Self { decision: Decision::Abort, leave, ..Self::commit(patience, None) }
+        Self {
+            decision: Decision::Abort,
+            leave,
+            ..Self::commit(patience, None)
+        }
     }
 
     /// Takes a branch that is absent for one that was applied and released. Not for the
@@ -127,7 +131,13 @@ impl Finish {
     }
 
     fn seat(&mut self, part: Part, stage: Stage, tombstone: Option<Millis>) {
-        self.seats.push(Seat { part, stage, present: true, way: self.way, tombstone });
+        self.seats.push(Seat {
+            part,
+            stage,
+            present: true,
+            way: self.way,
+            tombstone,
+        });
     }
 
     fn find(&mut self, part: Part) -> Option<&mut Seat> {
@@ -198,7 +208,11 @@ impl Finish {
             out.push(match (self.decision, self.releasing) {
                 (Decision::Commit, false) => Action::Apply { part, way },
                 (Decision::Commit, true) => Action::Release { part, leave },
-                (Decision::Abort, _) => Action::Abort { part, leave, tombstone: seat.tombstone },
+                (Decision::Abort, _) => Action::Abort {
+                    part,
+                    leave,
+                    tombstone: seat.tombstone,
+                },
             });
         }
     }

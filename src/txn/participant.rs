@@ -86,7 +86,8 @@ impl Participant {
     /// Deletes what has expired, as every operation does first.
     pub fn expire(&mut self, now: Millis) {
         self.locks.retain(|_, (_, expires)| now <= *expires);
-        self.records.retain(|_, entry| entry.expires_ms.is_none_or(|expires| now <= expires));
+        self.records
+            .retain(|_, entry| entry.expires_ms.is_none_or(|expires| now <= expires));
     }
 
     /// Locks the keys and writes the intent, or changes nothing.

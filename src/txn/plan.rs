@@ -7,9 +7,10 @@ use std::collections::HashSet;
 
 use bytes::{Bytes, BytesMut};
 
+use super::names;
 use super::redo::IntentBuilder;
 use super::types::Part;
-use crate::keyspace::{Split, Topology};
+use crate::keyspace::{Place, Split, Topology, key_slot};
 use crate::resp::{self, Command, Protocol, build};
 
 /// What one participant does in a transaction.
@@ -23,9 +24,10 @@ pub struct Branch {
     pub count: usize,
     /// The same for the record.
     pub intent: IntentBuilder,
-    /// All keys they name, each once, in order of appearance.
-    pub keys: Vec<Bytes>,
-    seen: HashSet<Bytes>,
+    /// The slots of all keys they name, each once, in order of appearance; as decimal text,
+    /// since these are what is locked (see [`super`]).
+    pub slots: Vec<Bytes>,
+    seen: HashSet<u16>,
 }
 
 /// Where the reply to one queued command comes from.
@@ -85,13 +87,6 @@ impl Plan {
         self.answers.push(Answer::Whole { branch, index });
     }
 
-    /// A command that runs on any participant: on the first there is, `fallback` if there is
-    /// none yet.
-    pub fn add_anywhere(&mut self, fallback: Part, command: &Command<'_>) {
-        let part = self.branches.first().map_or(fallback, |branch| branch.part);
-        self.add_whole(part, command, &[]);
-    }
-
     /// A command that is split by the shards of its keys.
     pub fn add_split(&mut self, split: Split, db: u16, topology: &Topology, command: &Command<'_>) {
         let pieces = pieces(split, topology, command);
@@ -130,7 +125,7 @@ impl Plan {
             commands: BytesMut::new(),
             count: 0,
             intent: IntentBuilder::new(),
-            keys: Vec::new(),
+            slots: Vec::new(),
             seen: HashSet::new(),
         });
         self.branches.len() - 1
@@ -159,11 +154,9 @@ impl Plan {
 impl Branch {
     /// Counts a command that was appended, and its keys. Returns the command's number.
     fn added<'a>(&mut self, keys: impl Iterator<Item = &'a [u8]>) -> usize {
-        for key in keys {
-            if !self.seen.contains(key) {
-                let key = Bytes::copy_from_slice(key);
-                self.seen.insert(key.clone());
-                self.keys.push(key);
+        for slot in keys.map(key_slot) {
+            if self.seen.insert(slot) {
+                self.slots.push(Bytes::from(slot.to_string()));
             }
         }
         self.count += 1;
@@ -294,26 +287,64 @@ pub enum Misplaced {
     Reserved,
 }
 
-/// The shard of all these keys (numbers of arguments); None when there are none.
+/// Where all keys of a command live.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Home {
+    /// It has none.
+    Nowhere,
+    /// In one slot.
+    Slot(Place),
+    /// In several slots of one shard.
+    Shard(u16),
+}
+
+impl Home {
+    /// Where this and that live together.
+    ///
+    /// # Errors
+    /// [`Misplaced::CrossSlot`] when they are on different shards.
+    pub fn with(self, place: Place) -> Result<Self, Misplaced> {
+        match self {
+            Self::Nowhere => Ok(Self::Slot(place)),
+            Self::Slot(that) if that == place => Ok(self),
+            Self::Slot(Place { shard, .. }) | Self::Shard(shard) if shard == place.shard => {
+                Ok(Self::Shard(shard))
+            }
+            _ => Err(Misplaced::CrossSlot),
+        }
+    }
+}
+
+impl Home {
+    /// Where all of both live; None when they are on different shards.
+    pub fn join(self, other: Self) -> Option<Self> {
+        match (self, other) {
+            (home, Self::Nowhere) => Some(home),
+            (home, Self::Slot(place)) => home.with(place).ok(),
+            (Self::Nowhere, shard) => Some(shard),
+            (Self::Slot(Place { shard, .. }) | Self::Shard(shard), Self::Shard(that)) => {
+                (shard == that).then_some(other)
+            }
+        }
+    }
+}
+
+/// The home of all these keys (numbers of arguments).
 ///
 /// # Errors
 /// See [`Misplaced`].
-pub fn shard_of_keys(
+pub fn home_of_keys(
     topology: &Topology,
     command: &Command<'_>,
     keys: &[usize],
-) -> Result<Option<u16>, Misplaced> {
-    let mut shard = None;
+) -> Result<Home, Misplaced> {
+    let mut home = Ok(Home::Nowhere);
     for &at in keys {
         let key = command.arg(at).unwrap_or_default();
-        if super::names::is_reserved(key) {
+        if names::is_reserved(key) {
             return Err(Misplaced::Reserved);
         }
-        let this = topology.shard_of(key);
-        if shard.is_some_and(|that| that != this) {
-            return Err(Misplaced::CrossSlot);
-        }
-        shard = Some(this);
+        home = home.and_then(|home| home.with(topology.place_of(key)));
     }
-    Ok(shard)
+    home
 }

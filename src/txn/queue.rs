@@ -2,19 +2,29 @@
 
 use bytes::BytesMut;
 
+use super::plan::Home;
+use crate::keyspace::Place;
 use crate::resp::Command;
 
 /// Where a queued command will run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
-    /// On this shard, whole.
-    Shard(u16),
-    /// On any shard, whole.
-    Anywhere,
+    /// On one shard, whole; on any if it has no keys.
+    Whole(Home),
     /// On several shards, in pieces.
     Split,
     /// In lockstep itself.
     Own,
+}
+
+impl Target {
+    /// The shard it names, if it does.
+    pub fn shard(self) -> Option<u16> {
+        match self {
+            Self::Whole(Home::Slot(Place { shard, .. }) | Home::Shard(shard)) => Some(shard),
+            _ => None,
+        }
+    }
 }
 
 /// The commands that a client has queued, in canonical form, and where each will run.
@@ -68,19 +78,16 @@ impl Queue {
             .map(|(start, (end, target))| (self.raw.get(start..*end).unwrap_or_default(), *target))
     }
 
-    /// The shard on which the whole queue can run natively; `fallback` when any will do.
-    /// None when it must be planned: several shards, pieces, or answers of our own.
-    pub fn single_shard(&self, fallback: u16) -> Option<u16> {
-        let mut shard = None;
+    /// Where the whole queue can run natively. None when it must be planned: several shards,
+    /// pieces, or answers of our own.
+    pub fn home(&self) -> Option<Home> {
+        let mut home = Home::Nowhere;
         for (_, target) in &self.items {
-            match (target, shard) {
-                (Target::Split | Target::Own, _) => return None,
-                (Target::Anywhere, _) => {}
-                (Target::Shard(this), None) => shard = Some(*this),
-                (Target::Shard(this), Some(that)) if *this == that => {}
-                (Target::Shard(_), Some(_)) => return None,
-            }
+            let Target::Whole(this) = target else {
+                return None;
+            };
+            home = home.join(*this)?;
         }
-        Some(shard.unwrap_or(fallback))
+        Some(home)
     }
 }

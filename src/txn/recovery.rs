@@ -184,7 +184,11 @@ impl Recoverer {
         patience: Patience,
         out: &mut Vec<Action>,
     ) -> Self {
-        let seat = |&(part, not_after_ms)| Seat { part, not_after_ms, seen: Seen::Unreachable };
+        let seat = |&(part, not_after_ms)| Seat {
+            part,
+            not_after_ms,
+            seen: Seen::Unreachable,
+        };
         let mut this = Self {
             rule,
             who,
@@ -360,7 +364,10 @@ impl Recoverer {
         let absent = self.seats.iter_mut().filter(|s| s.seen == Seen::Absent);
         for seat in absent {
             seat.seen = Seen::Asked;
-            out.push(Action::Tombstone { part: seat.part, not_after_ms: seat.not_after_ms });
+            out.push(Action::Tombstone {
+                part: seat.part,
+                not_after_ms: seat.not_after_ms,
+            });
         }
     }
 

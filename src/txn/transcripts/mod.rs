@@ -41,7 +41,10 @@ struct Story {
 /// Runs the inputs of `text` and compares the transcript.
 #[track_caller]
 pub(super) fn transcript(text: &str) {
-    let mut story = Story { now: 0, machine: Machine::None };
+    let mut story = Story {
+        now: 0,
+        machine: Machine::None,
+    };
     let blocks = text.trim().split("\n\n").map(|block| {
         let input = block.split("\n----").next().unwrap_or_default();
         format!("{input}\n----{}", story.run(input))
@@ -75,7 +78,10 @@ impl Story {
     fn coordinate(&mut self, rule: &str, parts: &[&str], out: &mut Vec<Action>) {
         let not_after_ms = 1000 + self.now + LIMITS.window_ms;
         let plan = Plan {
-            participants: parts.iter().map(|text| (part(text), not_after_ms)).collect(),
+            participants: parts
+                .iter()
+                .map(|text| (part(text), not_after_ms))
+                .collect(),
             rule: rule_of(rule),
         };
         self.machine = Machine::Coordinator(Coordinator::start(plan, &LIMITS, self.now, out));
@@ -162,7 +168,10 @@ fn vote(text: &str) -> Vote {
         "yes" => Vote::Yes,
         "unknown" => Vote::Unknown,
         "late" => Vote::No(Refusal::Late),
-        "held" => Vote::No(Refusal::Held { owner: TxnId::new("t9"), remaining_ms: 5 }),
+        "held" => Vote::No(Refusal::Held {
+            owner: TxnId::new("t9"),
+            remaining_ms: 5,
+        }),
         _ => Vote::No(Refusal::Seen(state(text))),
     }
 }
@@ -194,7 +203,11 @@ fn show(action: &Action) -> String {
             format!("prepare {} not after {not_after_ms}", part.shard)
         }
         Action::Apply { part, way } => format!("apply {} {way:?}", part.shard),
-        Action::Abort { part, leave, tombstone } => {
+        Action::Abort {
+            part,
+            leave,
+            tombstone,
+        } => {
             let tombstone = tombstone.map(|at| format!(", tombstone if absent until {at}"));
             let tombstone = tombstone.unwrap_or_default();
             format!("abort {} leave {leave:?}{tombstone}", part.shard)
