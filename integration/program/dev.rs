@@ -64,6 +64,7 @@ fn it_shows_a_transaction_over_all_shards_and_where_the_keys_are() {
     for shard in ["shard 0 (", "shard 1 (", "shard 2 ("] {
         assert_eq!(asked(shard), 1, "{shard}\n{seen}");
     }
+    assert_eq!(asked("No lock and no intent is left"), 1, "{seen}");
     assert_eq!(asked("redis-cli -p"), 3, "{seen}");
     nothing_is_left(&folder, &pids);
 }

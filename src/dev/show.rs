@@ -3,16 +3,20 @@
 use std::io;
 use std::time::Duration;
 
-use redis_protocol::redis_keyslot;
+use tokio::time::{Instant, sleep};
 
 use super::client::{Client, shown};
 use super::screen::Screen;
 use super::shards::Shards;
 use super::{Failure, Place};
 use crate::build;
+use crate::keyspace::{Topology, key_slot};
 use crate::resp::Value;
+use crate::txn::names;
 
-const SLOTS: usize = 16_384;
+/// Longest wait for locks and intents to be taken away.
+const RELEASE_TIME: Duration = Duration::from_secs(2);
+const ASK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Says what was started.
 pub(super) fn what_runs(screen: Screen, shards: &Shards, place: &Place) {
@@ -88,6 +92,7 @@ pub(super) async fn first_transaction(
     for key in &keys {
         show_key(screen, shards, key).await?;
     }
+    show_leftovers(screen, shards).await?;
     Ok(keys)
 }
 
@@ -114,18 +119,18 @@ fn command_on(i: usize, key: &str) -> String {
     }
 }
 
-/// One key for each of `count` shards: the slots are spread evenly over them.
+/// One key for each of `count` shards.
 fn keys_for_each(count: usize) -> Vec<String> {
-    let name = |i: usize| {
-        ["alice", "bob", "carol", "dave", "erin", "frank"]
-            .get(i)
-            .map_or_else(|| format!("user:{i}"), |name| (*name).to_owned())
-    };
-    let shard = |key: &str| usize::from(redis_keyslot(key.as_bytes())) * count / SLOTS;
+    let people = ["alice", "bob", "carol", "dave", "erin", "frank"].map(str::to_owned);
     // A few times as many names as shards hit every one of them.
-    let names: Vec<_> = (0..64 * count).map(name).collect();
-    let first_of = |wanted| names.iter().find(|key| shard(key) == wanted).cloned();
-    (0..count).filter_map(first_of).collect()
+    let numbered = (0..64 * count).map(|i| format!("user:{i}"));
+    let names: Vec<_> = people.into_iter().chain(numbered).collect();
+    let map = Topology::new(vec![String::new(); count]);
+    let on = |shard| {
+        let found = |key: &&String| usize::from(map.shard_of(key.as_bytes())) == shard;
+        names.iter().find(found).cloned()
+    };
+    (0..count).filter_map(on).collect()
 }
 
 fn is_status(reply: &Value, text: &str) -> bool {
@@ -171,11 +176,44 @@ async fn show_key(screen: Screen, shards: &Shards, key: &str) -> Result<(), Fail
         let text = format!("{key} is on {} shards instead of one", found.len());
         return Err(Failure::Transaction(text));
     };
-    let slot = redis_keyslot(key.as_bytes());
+    let slot = key_slot(key.as_bytes());
     screen.line(format_args!(
         "  {key:<8} slot {slot:<6} shard {i} ({address})  {value}"
     ));
     Ok(())
+}
+
+/// The client is answered before locks and intents are taken away, so wait a little for that.
+async fn show_leftovers(screen: Screen, shards: &Shards) -> Result<(), Failure> {
+    let give_up = Instant::now() + RELEASE_TIME;
+    let mut left = leftovers(shards).await.map_err(failed)?;
+    while !left.is_empty() && Instant::now() < give_up {
+        sleep(ASK_INTERVAL).await;
+        left = leftovers(shards).await.map_err(failed)?;
+    }
+    match left.is_empty() {
+        true => screen.line(format_args!(
+            "\n  No lock and no intent is left on any shard."
+        )),
+        false => screen.line(format_args!("\n  Still on the shards: {}", left.join(" "))),
+    }
+    Ok(())
+}
+
+/// Every key of lockstep's own on every shard, but the counter that stays.
+async fn leftovers(shards: &Shards) -> io::Result<Vec<String>> {
+    let mut left = Vec::new();
+    for shard in &shards.running {
+        let mut client = Client::connect(shard.address).await?;
+        let pattern = format!("KEYS {}*", String::from_utf8_lossy(names::PREFIX));
+        let reply = client.ask(&pattern).await?;
+        let keys = reply.as_slice().unwrap_or_default().iter();
+        let keys = keys
+            .filter_map(Value::as_bytes)
+            .filter(|key| *key != names::EPOCH);
+        left.extend(keys.map(|key| String::from_utf8_lossy(key).into_owned()));
+    }
+    Ok(left)
 }
 
 async fn value(client: &mut Client, key: &str) -> io::Result<String> {
