@@ -142,7 +142,8 @@ fn a_very_long_pipeline() {
 /// A queue that grows without an EXEC is bounded, and so is what is kept of it.
 #[test]
 fn an_endless_transaction() {
-    let target = Target::start(&[("client-input-bytes-max", "8388608")]);
+    let target =
+        Target::start(&[("client-input-bytes-max", "8388608"), ("bulk-bytes-max", "1048576")]);
     if !target.cluster.is_lockstep() {
         return;
     }

@@ -70,7 +70,7 @@ fn says_not_sent(error: &str) -> bool {
 
 fn says_maybe_sent(error: &str) -> bool {
     let error = error.to_lowercase();
-    ["may have been", "might have been", "not known", "unknown"]
+    ["may have been", "may or may not have been", "not known", "unknown"]
         .iter()
         .any(|text| error.contains(text))
 }
