@@ -58,31 +58,45 @@ impl Books {
         let mut clients: Vec<_> = shards.iter().map(super::support::Redis::client).collect();
         let home = |account: &String| shard_of(account.as_bytes(), shards.len());
         let accounts = self.accounts.iter();
-        accounts.map(|account| clients[home(account)].value(&read(account))).collect()
+        accounts
+            .map(|account| clients[home(account)].value(&read(account)))
+            .collect()
     }
 
     fn balances(&self, cluster: &Cluster) -> Vec<i64> {
         let read = |account: &str| vec!["GET".to_owned(), account.to_owned()];
         let values = self.read_directly(cluster, read);
-        values.iter().map(|value| value.integer().expect("a balance")).collect()
+        values
+            .iter()
+            .map(|value| value.integer().expect("a balance"))
+            .collect()
     }
 
     /// P1: no money came or went.
     pub fn check_sum(&self, cluster: &Cluster) {
         let sum: i64 = self.balances(cluster).iter().sum();
-        assert_eq!(sum, self.total(), "P1: the sum over all accounts at the end");
+        assert_eq!(
+            sum,
+            self.total(),
+            "P1: the sum over all accounts at the end"
+        );
     }
 
     /// P1 and P4, transfer by transfer: a committed one stands in both ledgers once, an aborted
     /// one in none, any other in both or in none; and each balance is what its ledger says.
     pub fn check_ledgers(&self, cluster: &Cluster, outcomes: &HashMap<String, Outcome>) {
         let read = |account: &str| {
-            ["LRANGE", &Books::ledger(account), "0", "-1"].map(str::to_owned).to_vec()
+            ["LRANGE", &Books::ledger(account), "0", "-1"]
+                .map(str::to_owned)
+                .to_vec()
         };
         let ledgers = self.read_directly(cluster, read);
         let mut lines: HashMap<String, Vec<i64>> = HashMap::new();
-        for ((account, balance), ledger) in
-            self.accounts.iter().zip(self.balances(cluster)).zip(&ledgers)
+        for ((account, balance), ledger) in self
+            .accounts
+            .iter()
+            .zip(self.balances(cluster))
+            .zip(&ledgers)
         {
             let mut expected = START;
             for line in ledger.elements() {

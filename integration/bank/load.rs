@@ -72,7 +72,13 @@ impl<'a> Load<'a> {
     /// Clients take the two ports in turn.
     pub fn new(books: &'a Books, seed: Seed, ports: [u16; 2]) -> Load<'a> {
         let (moving, reading) = (AtomicBool::new(true), AtomicBool::new(true));
-        Load { books, seed, ports, moving, reading }
+        Load {
+            books,
+            seed,
+            ports,
+            moving,
+            reading,
+        }
     }
 
     /// Starts the clients.
@@ -85,7 +91,10 @@ impl<'a> Load<'a> {
         let movers = (0..movers).map(|number| scope.spawn(move || self.move_money(number)));
         let mut threads: Vec<_> = movers.collect();
         threads.extend((0..readers).map(|number| scope.spawn(move || self.sum_up(number))));
-        Running { load: self, threads }
+        Running {
+            load: self,
+            threads,
+        }
     }
 
     /// Movers end after what they are doing.
@@ -222,12 +231,15 @@ impl Totals {
 
     fn note_error(&mut self, text: &str) {
         let words = text.split_whitespace();
-        let masked: Vec<&str> =
-            words
-                .map(|word| {
-                    if word.contains(|symbol: char| symbol.is_ascii_digit()) { "…" } else { word }
-                })
-                .collect();
+        let masked: Vec<&str> = words
+            .map(|word| {
+                if word.contains(|symbol: char| symbol.is_ascii_digit()) {
+                    "…"
+                } else {
+                    word
+                }
+            })
+            .collect();
         *self.errors.entry(masked.join(" ")).or_default() += 1;
     }
 

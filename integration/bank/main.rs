@@ -36,7 +36,11 @@ const DECISION_RETENTION: Duration = Duration::from_millis(8_000);
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn options(durable: bool) -> Options {
-    Options { proxies: 2, durable, ..Options::default() }
+    Options {
+        proxies: 2,
+        durable,
+        ..Options::default()
+    }
 }
 
 #[test]
@@ -57,8 +61,16 @@ fn sums_are_always_right() {
     });
     totals.print(Duration::from_secs(seconds));
     check_readers(&totals);
-    assert!(totals.moved > 0, "no transfer went through: {:?}", totals.errors);
-    assert_eq!(totals.unknown, 0, "unknown outcomes without a fault: {:?}", totals.errors);
+    assert!(
+        totals.moved > 0,
+        "no transfer went through: {:?}",
+        totals.errors
+    );
+    assert_eq!(
+        totals.unknown, 0,
+        "unknown outcomes without a fault: {:?}",
+        totals.errors
+    );
     assert!(
         totals.aborted * 20 <= totals.moved,
         "more than one in twenty was given up: {:?}",
@@ -95,7 +107,11 @@ fn kill_in_the_middle() {
     totals.print(lasted);
     println!("{kills} kills; all settled {settled:?} after the last one's load");
     check_readers(&totals);
-    assert!(totals.moved > 0, "no transfer went through: {:?}", totals.errors);
+    assert!(
+        totals.moved > 0,
+        "no transfer went through: {:?}",
+        totals.errors
+    );
     books.check_sum(&cluster);
     books.check_ledgers(&cluster, &totals.outcomes);
     cluster.wait_clean(DECISION_RETENTION + Duration::from_secs(2));
@@ -119,14 +135,26 @@ fn wait_settled(cluster: &Cluster, limit: Duration) -> Duration {
     let begin = Instant::now();
     eventually_with("everything in doubt is settled (P5)", limit, || {
         let found = cluster.leftovers();
-        if found.is_settled() { Ok(()) } else { Err(found.in_doubt) }
+        if found.is_settled() {
+            Ok(())
+        } else {
+            Err(found.in_doubt)
+        }
     });
     begin.elapsed()
 }
 
 fn check_readers(totals: &Totals) {
-    assert!(totals.wrong_sums.is_empty(), "P2: wrong sums were read: {:?}", totals.wrong_sums);
-    assert!(totals.sums > 0, "no reader got an answer: {:?}", totals.errors);
+    assert!(
+        totals.wrong_sums.is_empty(),
+        "P2: wrong sums were read: {:?}",
+        totals.wrong_sums
+    );
+    assert!(
+        totals.sums > 0,
+        "no reader got an answer: {:?}",
+        totals.errors
+    );
 }
 
 /// The test of the test: money moved on one side only is found, whatever its client was told.
@@ -156,5 +184,9 @@ fn plant(cluster: &Cluster, account: &str, amount: i64) {
     let shards = cluster.shards();
     let mut client = shards[support::shard_of(account.as_bytes(), shards.len())].client();
     client.call(&["INCRBY", account, &amount.to_string()]);
-    client.call(&["RPUSH", &Books::ledger(account), &format!("planted {amount}")]);
+    client.call(&[
+        "RPUSH",
+        &Books::ledger(account),
+        &format!("planted {amount}"),
+    ]);
 }

@@ -29,7 +29,10 @@ fn redis_py() {
     let cluster = Cluster::start(&Options::default());
     let keys = spread("py:", cluster.shards().len(), 10);
     let mut command = Command::new(python.trim());
-    command.arg(folder().join("redis_py.py")).arg(cluster.port(0).to_string()).args(&keys);
+    command
+        .arg(folder().join("redis_py.py"))
+        .arg(cluster.port(0).to_string())
+        .args(&keys);
     let printed = run(&mut command, "");
     let wanted = [
         "ping True",
@@ -65,12 +68,13 @@ fn redis_cli() {
     command.args(["-p", &cluster.port(0).to_string()]);
     let printed = run(&mut command, &typed);
     let queued = "QUEUED\n";
-    let wanted = format!("OK\n{}OK\n1\n2\n\nOK\n7\n1\nOK\nzero\n1\n", queued.repeat(10))
-        + &format!(
-            "OK\n{}OK\nWRONGTYPE Operation against a key holding the wrong kind of value\n\n",
-            queued.repeat(2)
-        )
-        + &format!("OK\n{queued}OK\n")
+    let wanted = format!(
+        "OK\n{}OK\n1\n2\n\nOK\n7\n1\nOK\nzero\n1\n",
+        queued.repeat(10)
+    ) + &format!(
+        "OK\n{}OK\nWRONGTYPE Operation against a key holding the wrong kind of value\n\n",
+        queued.repeat(2)
+    ) + &format!("OK\n{queued}OK\n")
         + "OK\nERR unknown command 'NOSUCH', with args beginning with: \n\n"
         + "EXECABORT Transaction discarded because of previous errors.\n\n"
         + "OK\nnine\nzero\n\n";
@@ -85,15 +89,30 @@ fn folder() -> std::path::PathBuf {
 
 /// Runs a program with this input; its output. It must succeed.
 fn run(command: &mut Command, input: &str) -> String {
-    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = piped.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let piped = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = piped
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let mut stdin = child.stdin.take().expect("piped");
     // The input of a test is smaller than a pipe.
     stdin.write_all(input.as_bytes()).expect("written");
     drop(stdin);
-    let Output { status, stdout, stderr } = child.wait_with_output().expect("its output");
-    let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-    assert!(status.success(), "{command:?}: {status}\n{stdout}\n{stderr}");
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = child.wait_with_output().expect("its output");
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&stdout),
+        String::from_utf8_lossy(&stderr),
+    );
+    assert!(
+        status.success(),
+        "{command:?}: {status}\n{stdout}\n{stderr}"
+    );
     stdout.into_owned()
 }
 
@@ -103,7 +122,10 @@ fn check_places(cluster: &Cluster, keys: &[String]) {
     let mut node = node.client();
     let shards = cluster.shards();
     for key in keys {
-        let slot = node.value(&["CLUSTER", "KEYSLOT", key]).integer().expect("a slot");
+        let slot = node
+            .value(&["CLUSTER", "KEYSLOT", key])
+            .integer()
+            .expect("a slot");
         let home = usize::try_from(slot).expect("a slot") * shards.len() / 16_384;
         for (number, shard) in shards.iter().enumerate() {
             let here = shard.client().value(&["EXISTS", key]).integer() == Some(1);

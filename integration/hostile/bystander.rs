@@ -55,9 +55,16 @@ impl Bystander {
             Ok(report) => report,
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        println!("bystander: {} rounds, slowest {:?}", report.rounds, report.slowest);
+        println!(
+            "bystander: {} rounds, slowest {:?}",
+            report.rounds, report.slowest
+        );
         assert!(report.rounds > 0, "the bystander was not served at all");
-        assert!(report.slowest < PATIENCE, "the bystander waited {:?}", report.slowest);
+        assert!(
+            report.slowest < PATIENCE,
+            "the bystander waited {:?}",
+            report.slowest
+        );
     }
 }
 
@@ -68,7 +75,10 @@ impl Drop for Bystander {
 }
 
 fn behave(mut client: Client, keys: &[String], stop: &AtomicBool) -> Report {
-    let mut report = Report { rounds: 0, slowest: Duration::ZERO };
+    let mut report = Report {
+        rounds: 0,
+        slowest: Duration::ZERO,
+    };
     while !stop.load(Ordering::Relaxed) || report.rounds == 0 {
         let value = report.rounds.to_string();
         let key = &keys[report.rounds % keys.len()];
@@ -78,10 +88,16 @@ fn behave(mut client: Client, keys: &[String], stop: &AtomicBool) -> Report {
             report.slowest = report.slowest.max(begin.elapsed());
         };
         timed(&mut |client| {
-            assert_eq!(client.value(&["SET", key, &value]), Value::Simple(b"OK".to_vec()));
+            assert_eq!(
+                client.value(&["SET", key, &value]),
+                Value::Simple(b"OK".to_vec())
+            );
         });
         timed(&mut |client| {
-            assert_eq!(client.value(&["GET", key]), Value::Bulk(value.clone().into_bytes()));
+            assert_eq!(
+                client.value(&["GET", key]),
+                Value::Bulk(value.clone().into_bytes())
+            );
         });
         if report.rounds.is_multiple_of(4) {
             timed(&mut |client| write_all(client, keys, &value));
@@ -97,5 +113,8 @@ fn write_all(client: &mut Client, keys: &[String], value: &str) {
     let set = |key: &String| vec!["SET".to_owned(), key.clone(), value.to_owned()];
     let commands: Vec<_> = keys.iter().map(set).collect();
     let reply = client.try_transaction(&commands).expect("EXEC is answered");
-    assert_eq!(reply, Value::Array(vec![Value::Simple(b"OK".to_vec()); keys.len()]));
+    assert_eq!(
+        reply,
+        Value::Array(vec![Value::Simple(b"OK".to_vec()); keys.len()])
+    );
 }

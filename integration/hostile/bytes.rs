@@ -33,15 +33,27 @@ fn bad_numbers() -> Vec<Attack> {
     let below_all = "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$-9223372036854775808\r\n";
     vec![
         ("huge bulk", text("*1\r\n$9223372036854775807\r\n"), Error),
-        ("bulk beyond 64 bits", text("*1\r\n$99999999999999999999999999\r\n"), Error),
+        (
+            "bulk beyond 64 bits",
+            text("*1\r\n$99999999999999999999999999\r\n"),
+            Error,
+        ),
         ("negative bulk", text("*1\r\n$-1\r\n"), Error),
         ("more negative bulk", text(below_all), Error),
         ("bulk over the limit", text("*1\r\n$536870913\r\n"), Error),
         ("negative count", text("*-7\r\n"), Nothing),
-        ("most negative count", text("*-9223372036854775808\r\n"), Nothing),
+        (
+            "most negative count",
+            text("*-9223372036854775808\r\n"),
+            Nothing,
+        ),
         ("zero count", text("*0\r\n"), Nothing),
         ("huge count", text("*9223372036854775807\r\n"), Error),
-        ("count beyond 64 bits", text("*99999999999999999999999999\r\n"), Error),
+        (
+            "count beyond 64 bits",
+            text("*99999999999999999999999999\r\n"),
+            Error,
+        ),
         ("count over 32 bits", text("*2147483648\r\n"), Error),
         ("count that is none", text("*abc\r\n"), Error),
         ("empty count", text("*\r\n"), Anything),
@@ -58,7 +70,11 @@ fn bad_shapes() -> Vec<Attack> {
     let tls = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n";
     vec![
         ("nested arrays", b"*1\r\n".repeat(32 * KIB), Error),
-        ("deep arrays of arrays", b"*2\r\n*2\r\n".repeat(16 * KIB), Error),
+        (
+            "deep arrays of arrays",
+            b"*2\r\n*2\r\n".repeat(16 * KIB),
+            Error,
+        ),
         ("no bulk", text("*2\r\n$3\r\nGET\r\n+a\r\n"), Error),
         ("a number instead", text("*1\r\n:1\r\n"), Error),
         ("an inline too long", vec![b'a'; 70 * KIB], Error),
@@ -71,7 +87,11 @@ fn bad_shapes() -> Vec<Attack> {
         ("RESP3 client frames", text("%1\r\n+a\r\n+b\r\n"), Anything),
         ("a TLS hello", tls.to_vec(), Anything),
         ("HTTP", text(http), Anything),
-        ("a bulk without its end", text("*1\r\n$4\r\nPINGxx*1\r\n$4\r\nPING\r\n"), Anything),
+        (
+            "a bulk without its end",
+            text("*1\r\n$4\r\nPINGxx*1\r\n$4\r\nPING\r\n"),
+            Anything,
+        ),
         ("an empty name", text("*1\r\n$0\r\n\r\n"), Anything),
     ]
 }
@@ -102,13 +122,18 @@ fn expect_protocol_error(client: &mut Client, name: &str) {
     let shown = escape(&bytes[..bytes.len().min(200)]);
     // A reset may overtake the error when the server closes with bytes unread.
     if !(closed && bytes.is_empty()) {
-        assert!(bytes.starts_with(b"-ERR Protocol error: "), "{name}: {shown}");
+        assert!(
+            bytes.starts_with(b"-ERR Protocol error: "),
+            "{name}: {shown}"
+        );
     }
     assert!(closed, "{name}: the connection stays open after {shown}");
 }
 
 fn expect_ping(client: &mut Client, name: &str) {
-    let reply = client.try_call(&["PING"]).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let reply = client
+        .try_call(&["PING"])
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
     assert_eq!(reply.text(), "+PONG\\r\\n", "{name}");
 }
 
@@ -137,13 +162,19 @@ fn binary_garbage() {
     for _ in 0..300 {
         let mut client = target.cluster.client();
         let length = rng.random_range(1..8 * KIB);
-        let first = *b"*$+-:PG\x00".get(rng.random_range(0..8)).expect("in range");
+        let first = *b"*$+-:PG\x00"
+            .get(rng.random_range(0..8))
+            .expect("in range");
         let mut bytes: Vec<u8> = (0..length).map(|_| rng.random()).collect();
         bytes[0] = first;
         let _ = client.send(&bytes);
         client.finish_writing();
         let (_, closed) = client.drain(PROMPT);
-        assert!(closed, "open after the client's end: {}", escape(&bytes[..length.min(100)]));
+        assert!(
+            closed,
+            "open after the client's end: {}",
+            escape(&bytes[..length.min(100)])
+        );
     }
     bystander.finish();
     target.check_memory(32);
@@ -190,7 +221,9 @@ fn one_byte_at_a_time() {
         std::thread::sleep(Duration::from_millis(2));
     }
     for client in &mut clients {
-        let texts: Vec<String> = (0..5).map(|_| client.read().expect("a reply").text()).collect();
+        let texts: Vec<String> = (0..5)
+            .map(|_| client.read().expect("a reply").text())
+            .collect();
         assert_eq!(texts[..3], ["+OK\\r\\n", "+QUEUED\\r\\n", "+QUEUED\\r\\n"]);
         assert!(texts[3].starts_with("*2\\r\\n:"), "EXEC: {}", texts[3]);
         assert_eq!(texts[4], "+PONG\\r\\n");

@@ -22,7 +22,9 @@ fn a_client_that_never_reads() {
     }
     let bystander = Bystander::start(&target.cluster);
     // Each asks for 3 GiB. Some write blocks when the proxy reads no more.
-    let gets: Vec<u8> = (0..3_000).flat_map(|index| encode(&["GET", &keys[index % 3]])).collect();
+    let gets: Vec<u8> = (0..3_000)
+        .flat_map(|index| encode(&["GET", &keys[index % 3]]))
+        .collect();
     let mut deaf: Vec<Client> = (0..DEAF).map(|_| target.cluster.client()).collect();
     if !target.cluster.is_lockstep() {
         // A plain redis-server would keep all 12 GiB.
@@ -70,8 +72,10 @@ fn idle_connections() {
     let limit = getrlimit(Resource::Nofile);
     let needed = Some(2 * wanted as u64 + 500);
     if limit.current < needed && limit.current.is_some() {
-        let raised =
-            rustix::process::Rlimit { current: needed.min(limit.maximum.or(needed)), ..limit };
+        let raised = rustix::process::Rlimit {
+            current: needed.min(limit.maximum.or(needed)),
+            ..limit
+        };
         setrlimit(Resource::Nofile, raised).expect("the limit of open files can be raised");
     }
     let clients_max = (wanted + 100).to_string();
@@ -99,7 +103,10 @@ fn more_clients_than_allowed() {
     let mut refused = target.cluster.client();
     let (bytes, closed) = refused.drain(Duration::from_secs(3));
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    assert!(text.starts_with("-ERR max number of clients reached"), "{text:?}");
+    assert!(
+        text.starts_with("-ERR max number of clients reached"),
+        "{text:?}"
+    );
     assert!(closed);
     held.pop();
     crate::support::eventually("room for one more", Duration::from_secs(3), || {
@@ -132,7 +139,11 @@ fn a_very_long_pipeline() {
                 0 => Value::Simple(b"OK".to_vec()),
                 _ => Value::Bulk((index - 1).to_string().into_bytes()),
             };
-            assert_eq!(client.read().expect("a reply").value, wanted, "reply {index}");
+            assert_eq!(
+                client.read().expect("a reply").value,
+                wanted,
+                "reply {index}"
+            );
         }
     });
     bystander.finish();
@@ -142,8 +153,10 @@ fn a_very_long_pipeline() {
 /// A queue that grows without an EXEC is bounded, and so is what is kept of it.
 #[test]
 fn an_endless_transaction() {
-    let target =
-        Target::start(&[("client-input-bytes-max", "8388608"), ("bulk-bytes-max", "1048576")]);
+    let target = Target::start(&[
+        ("client-input-bytes-max", "8388608"),
+        ("bulk-bytes-max", "1048576"),
+    ]);
     if !target.cluster.is_lockstep() {
         return;
     }
@@ -161,7 +174,14 @@ fn an_endless_transaction() {
     println!("refused: {refused}");
     target.check_memory(48);
     bystander.finish();
-    assert_eq!(target.cluster.client().value(&["EXISTS", "endless"]).integer(), Some(0));
+    assert_eq!(
+        target
+            .cluster
+            .client()
+            .value(&["EXISTS", "endless"])
+            .integer(),
+        Some(0)
+    );
 }
 
 /// A client that says that it is done still gets its replies.
@@ -169,7 +189,9 @@ fn an_endless_transaction() {
 fn half_closed() {
     let target = Target::start(&[]);
     let mut client = target.cluster.client();
-    client.send(b"SET a 1\r\nMULTI\r\nINCR a\r\nINCR b\r\nEXEC\r\nGET a\r\n").expect("sent");
+    client
+        .send(b"SET a 1\r\nMULTI\r\nINCR a\r\nINCR b\r\nEXEC\r\nGET a\r\n")
+        .expect("sent");
     client.finish_writing();
     let (bytes, closed) = client.drain(Duration::from_secs(5));
     let text = crate::support::escape(&bytes);
@@ -194,7 +216,9 @@ fn clients_that_come_and_go() {
     ];
     for index in 0..3_000 {
         let mut client = target.cluster.client();
-        client.send(last_words[index % last_words.len()]).expect("sent");
+        client
+            .send(last_words[index % last_words.len()])
+            .expect("sent");
     }
     bystander.finish();
     target.check_memory(48);

@@ -35,10 +35,17 @@ impl Target {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let proxy = settings.iter().map(own).collect();
-        let cluster = Cluster::start(&Options { proxy, ..Options::default() });
+        let cluster = Cluster::start(&Options {
+            proxy,
+            ..Options::default()
+        });
         Bystander::start(&cluster).finish_after(std::time::Duration::from_millis(200));
         let resident_kib = cluster.resident_kib(0);
-        Target { cluster, resident_kib, _turn: turn }
+        Target {
+            cluster,
+            resident_kib,
+            _turn: turn,
+        }
     }
 
     /// Memory since the start may have grown by so much and no more. A plain redis-server keeps
@@ -46,7 +53,10 @@ impl Target {
     fn check_memory(&self, limit_mib: u64) {
         let now = self.cluster.resident_kib(0);
         let grown = now.saturating_sub(self.resident_kib) / 1_024;
-        println!("memory: {} KiB at the start, {now} KiB now", self.resident_kib);
+        println!(
+            "memory: {} KiB at the start, {now} KiB now",
+            self.resident_kib
+        );
         assert!(
             grown <= limit_mib || !self.cluster.is_lockstep(),
             "memory has grown by {grown} MiB, {limit_mib} are allowed"

@@ -53,26 +53,42 @@ fn timed(client: &mut Client, words: &[&str]) -> (Value, Duration) {
 /// The error of a command that needs the lost shard: it says what may have happened.
 fn expect_failure(client: &mut Client, words: &[&str], limit: Duration) -> String {
     let (value, took) = timed(client, words);
-    let error = value.error().unwrap_or_else(|| panic!("{words:?} was answered {value}"));
+    let error = value
+        .error()
+        .unwrap_or_else(|| panic!("{words:?} was answered {value}"));
     println!("{words:?} after {took:?}: {error}");
     assert!(took < limit, "{words:?} was told after {took:?}");
     let says_which = says_not_sent(&error) || says_maybe_sent(&error);
-    assert!(says_which, "{words:?}: never sent, or maybe executed? {error}");
+    assert!(
+        says_which,
+        "{words:?}: never sent, or maybe executed? {error}"
+    );
     error
 }
 
 fn says_not_sent(error: &str) -> bool {
     let error = error.to_lowercase();
-    ["never sent", "not sent", "was not executed", "nothing was applied", "not been sent"]
-        .iter()
-        .any(|text| error.contains(text))
+    [
+        "never sent",
+        "not sent",
+        "was not executed",
+        "nothing was applied",
+        "not been sent",
+    ]
+    .iter()
+    .any(|text| error.contains(text))
 }
 
 fn says_maybe_sent(error: &str) -> bool {
     let error = error.to_lowercase();
-    ["may have been", "may or may not have been", "not known", "unknown"]
-        .iter()
-        .any(|text| error.contains(text))
+    [
+        "may have been",
+        "may or may not have been",
+        "not known",
+        "unknown",
+    ]
+    .iter()
+    .any(|text| error.contains(text))
 }
 
 fn expect_value(client: &mut Client, key: &str, wanted: &str) {
@@ -95,10 +111,18 @@ fn all_ok(count: usize) -> Value {
 fn expect_recovered(target: &Target, keys: &Keys, value: &str) {
     crate::support::eventually_with("the shard is used again", RECOVERY, || {
         let value = target.cluster.client().value(&["SET", &keys.lost, value]);
-        if value.error().is_none() { Ok(()) } else { Err(value) }
+        if value.error().is_none() {
+            Ok(())
+        } else {
+            Err(value)
+        }
     });
     let mut client = target.cluster.client();
-    let all = [keys.here[0].as_str(), keys.here[1].as_str(), keys.lost.as_str()];
+    let all = [
+        keys.here[0].as_str(),
+        keys.here[1].as_str(),
+        keys.lost.as_str(),
+    ];
     let (reply, _) = set_all(&mut client, &all, value);
     assert_eq!(reply, all_ok(3));
     for key in all {
@@ -114,20 +138,30 @@ fn a_dead_shard_fails_only_its_commands() {
     let bystander = unaffected(&target);
     let mut client = target.cluster.client();
     target.cluster.shard_mut(LOST).kill();
-    let [a, b, lost] = [keys.here[0].as_str(), keys.here[1].as_str(), keys.lost.as_str()];
+    let [a, b, lost] = [
+        keys.here[0].as_str(),
+        keys.here[1].as_str(),
+        keys.lost.as_str(),
+    ];
     let quick = REQUEST_TIMEOUT + SLACK;
     // The first ones may go down with the connection, later ones must not even be sent.
     expect_failure(&mut client, &["INCR", lost], quick);
     expect_failure(&mut client, &["GET", lost], quick);
     let error = expect_failure(&mut client, &["SET", lost, "x"], quick);
-    assert!(says_not_sent(&error), "a SET to a shard known to be dead: {error}");
+    assert!(
+        says_not_sent(&error),
+        "a SET to a shard known to be dead: {error}"
+    );
     expect_failure(&mut client, &["MGET", a, lost, b], quick);
     // The same connection goes on with the other shards.
     expect_value(&mut client, a, "before");
     expect_value(&mut client, b, "before");
     let (reply, took) = set_all(&mut client, &[a, b], "with two");
     assert_eq!(reply, all_ok(2));
-    assert!(took < SLACK, "a transaction without the dead shard took {took:?}");
+    assert!(
+        took < SLACK,
+        "a transaction without the dead shard took {took:?}"
+    );
     expect_nothing_applied(&mut client, [a, b, lost], quick);
     expect_value(&mut client, a, "with two");
     expect_value(&mut client, b, "with two");
@@ -140,12 +174,20 @@ fn a_dead_shard_fails_only_its_commands() {
 /// P1, P4: with a shard that is known to be dead nothing is applied, and the client is told.
 fn expect_nothing_applied(client: &mut Client, [a, b, lost]: [&str; 3], limit: Duration) {
     let (reply, took) = set_all(client, &[a, lost, b], "torn");
-    let error = reply.error().unwrap_or_else(|| panic!("EXEC was answered {reply}"));
+    let error = reply
+        .error()
+        .unwrap_or_else(|| panic!("EXEC was answered {reply}"));
     println!("EXEC after {took:?}: {error}");
-    assert!(error.starts_with("EXECABORT "), "nothing can have been applied: {error}");
+    assert!(
+        error.starts_with("EXECABORT "),
+        "nothing can have been applied: {error}"
+    );
     assert!(took < limit, "EXEC was told after {took:?}");
     let error = expect_failure(client, &["MSET", a, "torn", lost, "torn", b, "torn"], limit);
-    assert!(says_not_sent(&error), "MSET with a shard known to be dead: {error}");
+    assert!(
+        says_not_sent(&error),
+        "MSET with a shard known to be dead: {error}"
+    );
 }
 
 #[test]
@@ -154,12 +196,19 @@ fn a_stopped_shard_delays_only_its_commands() {
         return;
     };
     let bystander = unaffected(&target);
-    let [a, b, lost] = [keys.here[0].as_str(), keys.here[1].as_str(), keys.lost.as_str()];
+    let [a, b, lost] = [
+        keys.here[0].as_str(),
+        keys.here[1].as_str(),
+        keys.lost.as_str(),
+    ];
     let mut client = target.cluster.client();
     target.cluster.shards()[LOST].pause();
     let quick = REQUEST_TIMEOUT + SLACK;
     let error = expect_failure(&mut client, &["INCR", lost], quick);
-    assert!(says_maybe_sent(&error), "an INCR that was sent to a silent shard: {error}");
+    assert!(
+        says_maybe_sent(&error),
+        "an INCR that was sent to a silent shard: {error}"
+    );
     expect_value(&mut client, a, "before");
     let (reply, _) = set_all(&mut client, &[a, b], "with two");
     assert_eq!(reply, all_ok(2));
@@ -176,7 +225,11 @@ fn a_short_stop_is_only_a_delay() {
     let Some((target, keys)) = start() else {
         return;
     };
-    let all = [keys.here[0].as_str(), keys.lost.as_str(), keys.here[1].as_str()];
+    let all = [
+        keys.here[0].as_str(),
+        keys.lost.as_str(),
+        keys.here[1].as_str(),
+    ];
     let mut client = target.cluster.client();
     target.cluster.shards()[LOST].pause();
     std::thread::scope(|scope| {
@@ -202,7 +255,11 @@ fn a_shard_that_is_lost_in_the_middle() {
         };
         target.cluster.expect_log("recover");
         target.cluster.expect_log("transaction");
-        let all = [keys.here[0].as_str(), keys.lost.as_str(), keys.here[1].as_str()];
+        let all = [
+            keys.here[0].as_str(),
+            keys.lost.as_str(),
+            keys.here[1].as_str(),
+        ];
         let port = target.cluster.port(0);
         let stop = std::sync::atomic::AtomicBool::new(false);
         let told = std::thread::scope(|scope| {
@@ -240,10 +297,19 @@ fn expect_one_outcome(target: &mut Target, keys: &[&str], told: &Told) {
     let seen = read_same(&mut target.cluster.client(), keys);
     let at = told.iter().position(|(value, _)| *value == seen);
     let at = at.unwrap_or_else(|| panic!("nobody wrote {seen:?}"));
-    let last_told = told.iter().rposition(|(_, error)| error.is_none()).expect("some went through");
-    assert!(at >= last_told, "P1: {seen:?} is older than what was acknowledged last");
+    let last_told = told
+        .iter()
+        .rposition(|(_, error)| error.is_none())
+        .expect("some went through");
+    assert!(
+        at >= last_told,
+        "P1: {seen:?} is older than what was acknowledged last"
+    );
     let error = told[at].1.as_deref().unwrap_or_default();
-    assert!(!error.starts_with("EXECABORT"), "P4: {seen:?} was aborted, and is there");
+    assert!(
+        !error.starts_with("EXECABORT"),
+        "P4: {seen:?} was aborted, and is there"
+    );
     target.cluster.wait_settled(Duration::from_secs(4));
 }
 
@@ -252,9 +318,16 @@ fn read_same(client: &mut Client, keys: &[&str]) -> String {
     let gets: Vec<_> = keys.iter().map(|key| vec!["GET", key]).collect();
     let reply = crate::support::eventually_with("all keys can be read", RECOVERY, || {
         let reply = client.try_transaction(&gets).expect("EXEC is answered");
-        if reply.error().is_none() { Ok(reply) } else { Err(reply) }
+        if reply.error().is_none() {
+            Ok(reply)
+        } else {
+            Err(reply)
+        }
     });
     let values = reply.elements();
-    assert!(values.iter().all(|value| *value == values[0]), "P1: torn: {values:?}");
+    assert!(
+        values.iter().all(|value| *value == values[0]),
+        "P1: torn: {values:?}"
+    );
     String::from_utf8_lossy(values[0].bytes().expect("a value")).into_owned()
 }

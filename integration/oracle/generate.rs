@@ -45,7 +45,10 @@ impl Grammar {
             if line.starts_with("== ") {
                 topics.push(Vec::new());
             } else if !line.is_empty() && !line.starts_with('#') {
-                topics.last_mut().expect("a topic").push(Template::read(line));
+                topics
+                    .last_mut()
+                    .expect("a topic")
+                    .push(Template::read(line));
             }
         }
         Grammar { topics }
@@ -54,13 +57,21 @@ impl Grammar {
     /// The sequence of this number: the same for the same generator.
     pub fn sequence(&self, rng: &mut StdRng, number: u64) -> Sequence {
         let named = |prefix: String, names: &str| -> Vec<Vec<u8>> {
-            names.chars().map(|name| format!("{prefix}{name}").into_bytes()).collect()
+            names
+                .chars()
+                .map(|name| format!("{prefix}{name}").into_bytes())
+                .collect()
         };
         let spread = named(format!("g{number}:"), "abcd");
         let tagged = named(format!("{{g{number}}}"), "xyz");
         let keys = [spread.clone(), tagged.clone()].concat();
         let topic = rng.random_range(0..self.topics.len());
-        let mut draw = Draw { rng, spread, tagged, topic };
+        let mut draw = Draw {
+            rng,
+            spread,
+            tagged,
+            topic,
+        };
         let mut steps = Vec::new();
         let wanted = draw.rng.random_range(5..=20);
         while steps.len() < wanted {
@@ -79,7 +90,12 @@ impl Grammar {
             1 => Mode::Pipelined,
             _ => Mode::Chunks(draw.rng.random_range(2..8)),
         };
-        Sequence { number, steps, mode, keys }
+        Sequence {
+            number,
+            steps,
+            mode,
+            keys,
+        }
     }
 
     /// Commands of the grammar that the server has never run without an error, by its own
@@ -89,19 +105,26 @@ impl Grammar {
             String::from_utf8_lossy(commandstats.bytes().unwrap_or_default()).to_lowercase();
         let number = |line: &str, name: &str| -> u64 {
             let rest = line.split_once(name).map_or("0", |(_, rest)| rest);
-            rest.split(',').next().and_then(|text| text.parse().ok()).unwrap_or(0)
+            rest.split(',')
+                .next()
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0)
         };
         let succeeded = |name: &str| {
             let start = [format!("cmdstat_{name}:"), format!("cmdstat_{name}|")];
-            let mut lines =
-                stats.lines().filter(|line| start.iter().any(|start| line.starts_with(start)));
+            let mut lines = stats
+                .lines()
+                .filter(|line| start.iter().any(|start| line.starts_with(start)));
             lines.any(|line| number(line, "calls=") > number(line, "failed_calls="))
         };
         let names =
-            self.topics.iter().flatten().filter_map(|template| match template.nodes.first() {
-                Some(Node::Text(name)) => Some(String::from_utf8_lossy(name).to_lowercase()),
-                _ => None,
-            });
+            self.topics
+                .iter()
+                .flatten()
+                .filter_map(|template| match template.nodes.first() {
+                    Some(Node::Text(name)) => Some(String::from_utf8_lossy(name).to_lowercase()),
+                    _ => None,
+                });
         let mut unused: Vec<String> = names.filter(|name| !succeeded(name)).collect();
         unused.retain(|name| !["nosuchcommand", "evalsha", "restore"].contains(&name.as_str()));
         unused
@@ -200,7 +223,11 @@ impl Draw<'_> {
     fn value(&mut self, kind: &str) -> Vec<u8> {
         match kind {
             "key" => {
-                let from = if self.chance(60) { &self.spread } else { &self.tagged };
+                let from = if self.chance(60) {
+                    &self.spread
+                } else {
+                    &self.tagged
+                };
                 return from.choose(self.rng).expect("keys").clone();
             }
             "tag" => return self.tagged.choose(self.rng).expect("keys").clone(),
@@ -210,7 +237,11 @@ impl Draw<'_> {
         }
         let pool = POOLS.iter().find(|(name, ..)| *name == kind);
         let (_, usual, odd) = pool.unwrap_or_else(|| panic!("no values of kind <{kind}>"));
-        let from = if odd.is_empty() || self.chance(93) { usual } else { odd };
+        let from = if odd.is_empty() || self.chance(93) {
+            usual
+        } else {
+            odd
+        };
         from.choose(self.rng).expect("values").as_bytes().to_vec()
     }
 }
@@ -223,30 +254,89 @@ const POOLS: &[(&str, &[&str], &[&str])] = &[
         &["a", "b", "hello", "10", "3", "-7", "3.5", "foobar", "0", ""],
         &["9223372036854775807", "1e400", "nan"],
     ),
-    ("member", &["1", "2", "3", "5", "8", "a", "b", "c", "d"], &["", "x y", "1.5"]),
+    (
+        "member",
+        &["1", "2", "3", "5", "8", "a", "b", "c", "d"],
+        &["", "x y", "1.5"],
+    ),
     ("field", &["f", "g", "h", "1"], &["", "f f"]),
     (
         "int",
         &["1", "2", "-1", "10", "100", "0"],
-        &["9223372036854775807", "-9223372036854775808", "9223372036854775808", "x", "1.5", ""],
+        &[
+            "9223372036854775807",
+            "-9223372036854775808",
+            "9223372036854775808",
+            "x",
+            "1.5",
+            "",
+        ],
     ),
-    ("float", &["1.5", "-0.25", "2", "1e2", "0.1"], &["nan", "inf", "x", "1e308", ""]),
-    ("index", &["0", "1", "2", "-1", "-2", "5"], &["100", "-100", "x", "9999999999999999999"]),
+    (
+        "float",
+        &["1.5", "-0.25", "2", "1e2", "0.1"],
+        &["nan", "inf", "x", "1e308", ""],
+    ),
+    (
+        "index",
+        &["0", "1", "2", "-1", "-2", "5"],
+        &["100", "-100", "x", "9999999999999999999"],
+    ),
     ("count", &["1", "2", "3", "10"], &["0", "-1", "x"]),
     ("positive", &["1", "2", "3", "10"], &["0", "x"]),
-    ("score", &["1", "2", "3", "1.5", "-1", "10", "0"], &["inf", "-inf", "nan", "x", "1e17"]),
-    ("bound", &["0", "1", "(1", "2", "(3", "10", "-inf", "+inf"], &["x", "(", "nan"]),
+    (
+        "score",
+        &["1", "2", "3", "1.5", "-1", "10", "0"],
+        &["inf", "-inf", "nan", "x", "1e17"],
+    ),
+    (
+        "bound",
+        &["0", "1", "(1", "2", "(3", "10", "-inf", "+inf"],
+        &["x", "(", "nan"],
+    ),
     ("lex", &["-", "+", "[a", "(b", "[c", "(d"], &["a", "", "x"]),
-    ("seconds", &["1000", "5000", "100000"], &["0", "-1", "x", "9223372036854775807", "1.5"]),
-    ("millis", &["1000000", "5000000"], &["0", "-1", "x", "9223372036854775807"]),
-    ("at", &["4102444800", "5000000000"], &["1", "0", "-5", "x", "9223372036854775807"]),
-    ("atmillis", &["4102444800000", "5000000000000"], &["1", "0", "x"]),
-    ("bit", &["0", "1", "7", "8", "31", "100"], &["-1", "4294967296", "x"]),
+    (
+        "seconds",
+        &["1000", "5000", "100000"],
+        &["0", "-1", "x", "9223372036854775807", "1.5"],
+    ),
+    (
+        "millis",
+        &["1000000", "5000000"],
+        &["0", "-1", "x", "9223372036854775807"],
+    ),
+    (
+        "at",
+        &["4102444800", "5000000000"],
+        &["1", "0", "-5", "x", "9223372036854775807"],
+    ),
+    (
+        "atmillis",
+        &["4102444800000", "5000000000000"],
+        &["1", "0", "x"],
+    ),
+    (
+        "bit",
+        &["0", "1", "7", "8", "31", "100"],
+        &["-1", "4294967296", "x"],
+    ),
     ("onoff", &["0", "1"], &["2", "-1", "x"]),
-    ("offset", &["0", "1", "3", "10", "40"], &["-1", "536870912", "x"]),
-    ("bits", &["u8", "i8", "u4", "i16", "u63", "u1"], &["u64", "i65", "x8", "u0"]),
+    (
+        "offset",
+        &["0", "1", "3", "10", "40"],
+        &["-1", "536870912", "x"],
+    ),
+    (
+        "bits",
+        &["u8", "i8", "u4", "i16", "u63", "u1"],
+        &["u64", "i65", "x8", "u0"],
+    ),
     ("bitat", &["0", "8", "#1", "#3", "5"], &["-1", "#x", "x"]),
-    ("id", &["1-1", "2-1", "3-0", "5", "7-*", "9-9"], &["0-0", "x", "1-x", "-"]),
+    (
+        "id",
+        &["1-1", "2-1", "3-0", "5", "7-*", "9-9"],
+        &["0-0", "x", "1-x", "-"],
+    ),
     ("group", &["g1", "g1", "g2"], &["none"]),
     ("consumer", &["alice", "bob"], &[]),
     ("lon", &["0", "13.36", "15.08", "2.35"], &["200", "x"]),

@@ -39,7 +39,11 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(4);
 #[test]
 fn scripted() {
     let scripts = script::all();
-    assert!(scripts.len() >= SCRIPTED_AT_LEAST, "only {} scripts", scripts.len());
+    assert!(
+        scripts.len() >= SCRIPTED_AT_LEAST,
+        "only {} scripts",
+        scripts.len()
+    );
     let only = std::env::var("LOCKSTEP_ORACLE_ONLY").unwrap_or_default();
     let (oracle, cluster) = (oracle(), Cluster::start(&Options::default()));
     let mut failures = Vec::new();
@@ -49,7 +53,11 @@ fn scripted() {
             failures.extend(run_script(&oracle, &cluster, script, mode));
         }
     }
-    println!("{} scripted sequences, twice each, in {:?}", scripts.len(), begin.elapsed());
+    println!(
+        "{} scripted sequences, twice each, in {:?}",
+        scripts.len(),
+        begin.elapsed()
+    );
     cluster.wait_settled(SETTLE_LIMIT);
     assert!(
         failures.is_empty(),
@@ -70,7 +78,9 @@ fn run_script(oracle: &Redis, cluster: &Cluster, script: &Script, mode: Mode) ->
         return Some(report(&title, &script.steps, &mismatch));
     }
     let difference = States::connect(oracle, cluster).compare_all()?;
-    Some(format!("{title}: same replies, but other data: {difference}"))
+    Some(format!(
+        "{title}: same replies, but other data: {difference}"
+    ))
 }
 
 #[test]
@@ -81,21 +91,41 @@ fn generated() {
     let connections = number_from_env("LOCKSTEP_ORACLE_CONNECTIONS", 4);
     let (oracle, cluster) = (oracle(), Cluster::start(&Options::default()));
     let grammar = Grammar::read();
-    let run =
-        Run { seed, count, grammar: &grammar, next: AtomicU64::new(0), failures: Mutex::default() };
+    let run = Run {
+        seed,
+        count,
+        grammar: &grammar,
+        next: AtomicU64::new(0),
+        failures: Mutex::default(),
+    };
     let begin = Instant::now();
     let commands: usize = std::thread::scope(|scope| {
         let work = || run.work(&oracle, &cluster);
         let threads: Vec<_> = (0..connections).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("no panic"))
+            .sum()
     });
-    println!("{count} sequences, {commands} commands in {:?}, seed {}", begin.elapsed(), seed.0);
+    println!(
+        "{count} sequences, {commands} commands in {:?}, seed {}",
+        begin.elapsed(),
+        seed.0
+    );
     let failures = run.failures.into_inner().expect("not poisoned");
-    assert!(failures.is_empty(), "seed {}:\n\n{}", seed.0, failures.join("\n\n"));
+    assert!(
+        failures.is_empty(),
+        "seed {}:\n\n{}",
+        seed.0,
+        failures.join("\n\n")
+    );
     cluster.wait_settled(SETTLE_LIMIT);
     if count >= 5_000 {
         let unused = grammar.never_succeeded(&oracle.client().value(&["INFO", "commandstats"]));
-        assert!(unused.is_empty(), "never answered without an error: {unused:?}");
+        assert!(
+            unused.is_empty(),
+            "never answered without an error: {unused:?}"
+        );
     }
 }
 
@@ -140,7 +170,9 @@ fn run_generated(pair: &mut Pair, states: &mut States, sequence: &Sequence) -> O
         Ok(()) => {
             let difference = states.compare(&sequence.keys)?;
             let steps = script::print(&sequence.steps, usize::MAX);
-            Some(format!("{title}: same replies, but other data: {difference}\n{steps}"))
+            Some(format!(
+                "{title}: same replies, but other data: {difference}\n{steps}"
+            ))
         }
     }
 }
@@ -174,7 +206,10 @@ fn shrink(
 
 fn report(title: &str, steps: &[Step], mismatch: &Mismatch) -> String {
     let script = script::print(steps, mismatch.step);
-    format!("{title}:\n{script}  redis:    {}\n  lockstep: {}", mismatch.wanted, mismatch.got)
+    format!(
+        "{title}:\n{script}  redis:    {}\n  lockstep: {}",
+        mismatch.wanted, mismatch.got
+    )
 }
 
 fn oracle() -> Redis {
@@ -188,8 +223,13 @@ fn a_difference_is_found() {
     for (server, value) in [(&wanted, "1"), (&other, "2")] {
         server.client().call(&["SET", "a", value]);
     }
-    let steps = ["PING", "MULTI", "GET a", "EXEC"]
-        .map(|line| Step::Command(line.split(' ').map(|word| word.as_bytes().to_vec()).collect()));
+    let steps = ["PING", "MULTI", "GET a", "EXEC"].map(|line| {
+        Step::Command(
+            line.split(' ')
+                .map(|word| word.as_bytes().to_vec())
+                .collect(),
+        )
+    });
     for mode in [Mode::Steps, Mode::Pipelined, Mode::Chunks(3)] {
         let mut pair = Pair::to([wanted.port(), other.port()]);
         let found = run(&mut pair, &steps, mode).expect_err("1 is not 2");
@@ -217,12 +257,25 @@ fn crosses_shards() {
     for line in REFUSED {
         let line = line.replace("<a>", a).replace("<b>", b).replace("<c>", c);
         let reply = client.say(&line);
-        let error = reply.error().unwrap_or_else(|| panic!("{line}: not refused: {reply}"));
+        let error = reply
+            .error()
+            .unwrap_or_else(|| panic!("{line}: not refused: {reply}"));
         assert!(error.starts_with("CROSSSLOT "), "{line}: {error}");
-        assert!(error.len() > "CROSSSLOT ".len() + 20, "{line} does not say what to do: {error}");
-        assert_eq!(snapshot(&cluster, &keys), before, "{line} changed something");
+        assert!(
+            error.len() > "CROSSSLOT ".len() + 20,
+            "{line} does not say what to do: {error}"
+        );
+        assert_eq!(
+            snapshot(&cluster, &keys),
+            before,
+            "{line} changed something"
+        );
         expect_abort(&mut client, &line, &format!("DEL {a} {b}"));
-        assert_eq!(snapshot(&cluster, &keys), before, "{line} in MULTI changed something");
+        assert_eq!(
+            snapshot(&cluster, &keys),
+            before,
+            "{line} in MULTI changed something"
+        );
     }
     cluster.wait_settled(SETTLE_LIMIT);
 }
@@ -234,7 +287,10 @@ fn expect_abort(client: &mut Client, line: &str, rest: &str) {
     let reply = client.say(line);
     assert!(reply.error().is_some(), "{line} in MULTI: {reply}");
     let exec = client.say("EXEC").error().unwrap_or_default();
-    assert!(exec.starts_with("EXECABORT "), "{line} in MULTI: EXEC: {exec}");
+    assert!(
+        exec.starts_with("EXECABORT "),
+        "{line} in MULTI: EXEC: {exec}"
+    );
 }
 
 const REFUSED: &[&str] = &[
@@ -268,7 +324,10 @@ fn snapshot(cluster: &Cluster, keys: &[String]) -> Vec<Value> {
     let look = |shard: &Redis| {
         let mut client = shard.client();
         let dump = |key| client.value(&["DUMP", key]);
-        keys.iter().map(String::as_str).map(dump).collect::<Vec<_>>()
+        keys.iter()
+            .map(String::as_str)
+            .map(dump)
+            .collect::<Vec<_>>()
     };
     cluster.shards().iter().flat_map(look).collect()
 }

@@ -41,7 +41,10 @@ impl Rule {
             },
             (Rule::Near(by), Array(wanted), Array(got)) => {
                 wanted.len() == got.len()
-                    && wanted.iter().zip(got).all(|(wanted, got)| self.same_value(wanted, got))
+                    && wanted
+                        .iter()
+                        .zip(got)
+                        .all(|(wanted, got)| self.same_value(wanted, got))
                     && *by >= 0
             }
             (Rule::Near(by), Value::Integer(wanted), Value::Integer(got)) => {
@@ -98,7 +101,10 @@ pub struct Rules {
 impl Rules {
     /// The rule for the reply to `args`, which the plain server has answered with `reply`.
     pub fn next(&mut self, args: &[Vec<u8>], reply: &Value) -> Rule {
-        let name = args.first().map_or(&[][..], Vec::as_slice).to_ascii_uppercase();
+        let name = args
+            .first()
+            .map_or(&[][..], Vec::as_slice)
+            .to_ascii_uppercase();
         match (name.as_slice(), &mut self.queued) {
             (b"MULTI", None) => {
                 self.queued = Some(Vec::new());

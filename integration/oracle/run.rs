@@ -56,7 +56,11 @@ impl Pair {
     /// Connects to the plain server's port and the subject's.
     pub fn to(ports: [u16; 2]) -> Pair {
         let open = |port| Client::connect(port).unwrap_or_else(|error| panic!("{port}: {error}"));
-        Pair { ports, oracle: open(ports[0]), subject: open(ports[1]) }
+        Pair {
+            ports,
+            oracle: open(ports[0]),
+            subject: open(ports[1]),
+        }
     }
 
     /// New connections.
@@ -89,7 +93,11 @@ impl Pair {
             let (wanted, got) = (self.oracle.read(), self.subject.read());
             let same = match (&wanted, &got) {
                 (Ok(wanted), Ok(got)) => {
-                    let args = if let Step::Command(args) = step { args.as_slice() } else { &[] };
+                    let args = if let Step::Command(args) = step {
+                        args.as_slice()
+                    } else {
+                        &[]
+                    };
                     rules.next(args, &wanted.value).same(wanted, got)
                 }
                 (Err(wanted), Err(got)) => wanted.kind() == got.kind(),
@@ -97,7 +105,11 @@ impl Pair {
             };
             if !same {
                 let (wanted, got) = (text(&wanted), text(&got));
-                return Err(Mismatch { step: index, wanted, got });
+                return Err(Mismatch {
+                    step: index,
+                    wanted,
+                    got,
+                });
             }
         }
         Ok(())
@@ -110,7 +122,11 @@ impl Pair {
         if wanted && got {
             return Ok(());
         }
-        Err(Mismatch { step: index, wanted: said(wanted), got: said(got) })
+        Err(Mismatch {
+            step: index,
+            wanted: said(wanted),
+            got: said(got),
+        })
     }
 }
 
@@ -136,7 +152,11 @@ pub fn run(pair: &mut Pair, steps: &[Step], mode: Mode) -> Result<(), Mismatch> 
             }
             Step::Command(_) | Step::Raw(..) => {
                 let sent = |step: &&Step| matches!(step, Step::Command(_) | Step::Raw(..));
-                let count = steps[at..].iter().take_while(sent).take(mode.chunk()).count();
+                let count = steps[at..]
+                    .iter()
+                    .take_while(sent)
+                    .take(mode.chunk())
+                    .count();
                 let batch = &steps[at..at + count];
                 // What could not be sent shows when its reply is missing.
                 let _ = pair.send(batch);

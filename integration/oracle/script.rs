@@ -42,24 +42,37 @@ pub struct Script {
 pub fn all() -> Vec<Script> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/oracle/scripts");
     let entries = std::fs::read_dir(&folder).expect("the scripts' folder");
-    let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    let mut paths: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     paths.sort();
     paths.iter().flat_map(|path| read(path)).collect()
 }
 
 fn read(path: &Path) -> Vec<Script> {
-    let topic = path.file_stem().expect("a name").to_string_lossy().into_owned();
+    let topic = path
+        .file_stem()
+        .expect("a name")
+        .to_string_lossy()
+        .into_owned();
     let text = std::fs::read_to_string(path).expect("a script file");
     let mut scripts: Vec<Script> = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
         if let Some(name) = line.strip_prefix("== ") {
             let name = format!("{topic}: {name}");
-            scripts.push(Script { name, steps: Vec::new() });
+            scripts.push(Script {
+                name,
+                steps: Vec::new(),
+            });
         } else if !line.is_empty() && !line.starts_with('#') {
             let place = || format!("{}:{}: {line}", path.display(), number + 1);
-            let script = scripts.last_mut().unwrap_or_else(|| panic!("no name yet: {}", place()));
-            script.steps.push(step(line).unwrap_or_else(|| panic!("cannot read {}", place())));
+            let script = scripts
+                .last_mut()
+                .unwrap_or_else(|| panic!("no name yet: {}", place()));
+            script
+                .steps
+                .push(step(line).unwrap_or_else(|| panic!("cannot read {}", place())));
         }
     }
     scripts
@@ -67,9 +80,17 @@ fn read(path: &Path) -> Vec<Script> {
 
 fn step(line: &str) -> Option<Step> {
     let words = words(line)?;
-    let number = |index: usize| std::str::from_utf8(words.get(index)?).ok()?.parse::<u64>().ok();
+    let number = |index: usize| {
+        std::str::from_utf8(words.get(index)?)
+            .ok()?
+            .parse::<u64>()
+            .ok()
+    };
     match words.first()?.as_slice() {
-        b"!raw" => Some(Step::Raw(words.get(2)?.clone(), usize::try_from(number(1)?).ok()?)),
+        b"!raw" => Some(Step::Raw(
+            words.get(2)?.clone(),
+            usize::try_from(number(1)?).ok()?,
+        )),
         b"!sleep" => Some(Step::Sleep(number(1)?)),
         b"!closed" => Some(Step::Closed),
         b"!reconnect" => Some(Step::Reconnect),
@@ -126,7 +147,11 @@ pub fn print(steps: &[Step], mark: usize) -> String {
     for (index, step) in steps.iter().enumerate().take(mark.saturating_add(1)) {
         let arrow = if index == mark { "->" } else { "  " };
         let line = match step {
-            Step::Command(args) => args.iter().map(|arg| quote(arg)).collect::<Vec<_>>().join(" "),
+            Step::Command(args) => args
+                .iter()
+                .map(|arg| quote(arg))
+                .collect::<Vec<_>>()
+                .join(" "),
             Step::Raw(bytes, replies) => format!("!raw {replies} {}", quote(bytes)),
             Step::Sleep(millis) => format!("!sleep {millis}"),
             Step::Closed => "!closed".to_owned(),

@@ -46,9 +46,15 @@ impl States {
                 let home = shard_of(key, count);
                 let wanted = if home == number { wanted } else { NOTHING };
                 if found != wanted {
-                    let held = if found == NOTHING { "nothing" } else { "other data" };
+                    let held = if found == NOTHING {
+                        "nothing"
+                    } else {
+                        "other data"
+                    };
                     let key = escape(key);
-                    return Some(format!("key {key} of shard {home}: shard {number} has {held}"));
+                    return Some(format!(
+                        "key {key} of shard {home}: shard {number} has {held}"
+                    ));
                 }
             }
         }

@@ -41,7 +41,10 @@ impl Template {
         let nodes = sequence(&mut tokens, &mut None);
         assert!(tokens.next().is_none(), "unbalanced: {line}");
         let keys = count_keys(&nodes);
-        Template { nodes, may_spoil: !fixed && keys <= 1 }
+        Template {
+            nodes,
+            may_spoil: !fixed && keys <= 1,
+        }
     }
 }
 

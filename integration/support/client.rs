@@ -42,17 +42,25 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(REPLY_LIMIT))?;
         stream.set_write_timeout(Some(REPLY_LIMIT))?;
-        Ok(Client { stream, received: Vec::new(), start: 0 })
+        Ok(Client {
+            stream,
+            received: Vec::new(),
+            start: 0,
+        })
     }
 
     /// How long reading one reply may take.
     pub fn reply_limit(&mut self, limit: Duration) {
-        self.stream.set_read_timeout(Some(limit)).expect("a limit above zero");
+        self.stream
+            .set_read_timeout(Some(limit))
+            .expect("a limit above zero");
     }
 
     /// How long one write may block.
     pub fn write_limit(&mut self, limit: Duration) {
-        self.stream.set_write_timeout(Some(limit)).expect("a limit above zero");
+        self.stream
+            .set_write_timeout(Some(limit))
+            .expect("a limit above zero");
     }
 
     /// Sends bytes as they are.
@@ -109,7 +117,8 @@ impl Client {
 
     /// Sends one command and reads its reply; a connection that fails ends the test.
     pub fn call<A: AsRef<[u8]>>(&mut self, args: &[A]) -> Reply {
-        self.try_call(args).unwrap_or_else(|error| panic!("{}: {error}", escape(&encode(args))))
+        self.try_call(args)
+            .unwrap_or_else(|error| panic!("{}: {error}", escape(&encode(args))))
     }
 
     /// Like [`Client::call`], only the value.

@@ -36,7 +36,8 @@ pub fn long() -> bool {
 /// A number from the environment, or its default.
 pub fn number_from_env(name: &str, default: u64) -> u64 {
     env::var(name).map_or(default, |text| {
-        text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text}"))
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is a number, not {text}"))
     })
 }
 
@@ -57,7 +58,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { shards: 3, proxies: 1, durable: false, redis: Vec::new(), proxy: Vec::new() }
+        Options {
+            shards: 3,
+            proxies: 1,
+            durable: false,
+            redis: Vec::new(),
+            proxy: Vec::new(),
+        }
     }
 }
 
@@ -79,7 +86,9 @@ impl Cluster {
             true => Redis::start_durable(&options.redis),
             false => Redis::start(&options.redis),
         };
-        let shards: Vec<Redis> = (0..if plain { 1 } else { options.shards }).map(start).collect();
+        let shards: Vec<Redis> = (0..if plain { 1 } else { options.shards })
+            .map(start)
+            .collect();
         let addresses: Vec<String> = shards.iter().map(Redis::address).collect();
         let proxies = (0..if plain { 0 } else { options.proxies })
             .map(|_| Proxy::start(&addresses, &options.proxy))
@@ -109,7 +118,9 @@ impl Cluster {
 
     /// The port clients of proxy `number` connect to.
     pub fn port(&self, number: usize) -> u16 {
-        self.proxies.get(number).map_or_else(|| self.shards[0].port(), Proxy::port)
+        self.proxies
+            .get(number)
+            .map_or_else(|| self.shards[0].port(), Proxy::port)
     }
 
     /// A new connection to the first proxy.
@@ -140,7 +151,9 @@ impl Cluster {
 
     /// Resident memory in KiB of proxy `number`.
     pub fn resident_kib(&self, number: usize) -> u64 {
-        self.proxies.get(number).map_or_else(|| self.shards[0].resident_kib(), Proxy::resident_kib)
+        self.proxies
+            .get(number)
+            .map_or_else(|| self.shards[0].resident_kib(), Proxy::resident_kib)
     }
 
     /// Allows log lines of every proxy that contain `pattern`.
@@ -160,7 +173,11 @@ impl Cluster {
     pub fn wait_settled(&self, limit: Duration) {
         eventually_with("nothing locked, settling or undecided", limit, || {
             let found = self.leftovers();
-            if found.is_settled() { Ok(()) } else { Err(found) }
+            if found.is_settled() {
+                Ok(())
+            } else {
+                Err(found)
+            }
         });
     }
 

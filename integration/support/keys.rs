@@ -9,7 +9,11 @@ fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc: u16, byte| {
         (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
             let shifted = crc << 1;
-            if crc & 0x8000 == 0 { shifted } else { shifted ^ 0x1021 }
+            if crc & 0x8000 == 0 {
+                shifted
+            } else {
+                shifted ^ 0x1021
+            }
         })
     })
 }
@@ -52,9 +56,12 @@ pub fn key_on(name: &str, shard: usize, shards: usize) -> String {
 
 /// `count` keys that start with `name`, on the shards in turn: key `i` on shard `i % shards`.
 pub fn spread(name: &str, shards: usize, count: usize) -> Vec<String> {
-    let per_shard: Vec<_> =
-        (0..shards).map(|shard| keys_on(name, shard, shards, count.div_ceil(shards))).collect();
-    (0..count).map(|index| per_shard[index % shards][index / shards].clone()).collect()
+    let per_shard: Vec<_> = (0..shards)
+        .map(|shard| keys_on(name, shard, shards, count.div_ceil(shards)))
+        .collect();
+    (0..count)
+        .map(|index| per_shard[index % shards][index / shards].clone())
+        .collect()
 }
 
 #[test]

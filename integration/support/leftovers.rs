@@ -24,7 +24,13 @@ pub fn all_keys(client: &mut Client) -> Vec<Vec<u8>> {
         let [next, found] = page.elements() else {
             panic!("SCAN answered {page}");
         };
-        keys.extend(found.elements().iter().filter_map(Value::bytes).map(<[u8]>::to_vec));
+        keys.extend(
+            found
+                .elements()
+                .iter()
+                .filter_map(Value::bytes)
+                .map(<[u8]>::to_vec),
+        );
         cursor = next.bytes().expect("a cursor").to_vec();
         if cursor == b"0" {
             keys.sort();
@@ -99,6 +105,8 @@ fn sort_in(found: &mut Leftovers, client: &mut Client, shard: usize, name: &str)
         }
     } else {
         let kind = client.value(&["TYPE", name]);
-        found.unknown.push(format!("shard {shard}: {} {kind}", escape(name.as_bytes())));
+        found
+            .unknown
+            .push(format!("shard {shard}: {} {kind}", escape(name.as_bytes())));
     }
 }

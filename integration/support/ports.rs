@@ -33,7 +33,10 @@ impl Port {
                 continue;
             };
             if lock.try_lock().is_ok() && TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
-                return Port { number, _lock: lock };
+                return Port {
+                    number,
+                    _lock: lock,
+                };
             }
         }
         panic!("no free port between {FIRST} and {}", FIRST + COUNT);

@@ -14,7 +14,9 @@ pub struct Process {
 impl Process {
     /// Starts `command`.
     pub fn start(command: &mut Command) -> std::io::Result<Process> {
-        Ok(Process { child: command.spawn()? })
+        Ok(Process {
+            child: command.spawn()?,
+        })
     }
 
     /// The process id.

@@ -45,6 +45,9 @@ impl Proxy {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
+        if let Ok(workers) = std::env::var("LOCKSTEP_SUBJECT_WORKERS") {
+            all.insert("workers".to_owned(), workers);
+        }
         all.extend(settings.iter().cloned());
         let mut proxy = Proxy {
             port: Port::lease(),
@@ -89,12 +92,22 @@ impl Proxy {
         self.starts += 1;
         let log = File::create(self.log_path(self.starts)).expect("a log file");
         let mut command = Command::new(program());
+        // What steers the tests is not meant for the program.
+        let ours = std::env::vars_os().map(|(name, _)| name);
+        for name in ours.filter(|name| name.to_string_lossy().starts_with("LOCKSTEP_")) {
+            command.env_remove(name);
+        }
         command
             .args(["--listen", &format!("127.0.0.1:{}", self.port())])
-            .args(["--metrics-listen", &format!("127.0.0.1:{}", self.metrics_port.number())])
+            .args([
+                "--metrics-listen",
+                &format!("127.0.0.1:{}", self.metrics_port.number()),
+            ])
             .args(self.shards.iter().flat_map(|shard| ["--shard", shard]))
             .args(
-                self.settings.iter().flat_map(|(name, value)| [format!("--{name}"), value.clone()]),
+                self.settings
+                    .iter()
+                    .flat_map(|(name, value)| [format!("--{name}"), value.clone()]),
             )
             .env("NO_COLOR", "1")
             .current_dir(self.folder.path())
@@ -111,8 +124,14 @@ impl Proxy {
         }
         let mut client = Client::connect(self.port.number()).map_err(|error| error.to_string())?;
         client.reply_limit(Duration::from_secs(2));
-        let reply = client.try_call(&["PING"]).map_err(|error| error.to_string())?;
-        if reply.raw == b"+PONG\r\n" { Ok(()) } else { Err(reply.text()) }
+        let reply = client
+            .try_call(&["PING"])
+            .map_err(|error| error.to_string())?;
+        if reply.raw == b"+PONG\r\n" {
+            Ok(())
+        } else {
+            Err(reply.text())
+        }
     }
 
     /// SIGSTOP: a proxy that is alive for the kernel and silent for everybody.
@@ -132,12 +151,16 @@ impl Proxy {
 
     /// How it ended; `None` when it still runs after `limit`.
     pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
-        self.process.as_mut().and_then(|process| process.wait(limit))
+        self.process
+            .as_mut()
+            .and_then(|process| process.wait(limit))
     }
 
     /// Whether the process is there.
     pub fn is_running(&mut self) -> bool {
-        self.process.as_mut().is_some_and(|process| process.ended().is_none())
+        self.process
+            .as_mut()
+            .is_some_and(|process| process.ended().is_none())
     }
 
     fn signal(&self, signal: Signal) {
@@ -156,7 +179,10 @@ impl Proxy {
         let get = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.metrics_port.number()))?;
             stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-            write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
+            write!(
+                stream,
+                "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+            )?;
             let mut text = String::new();
             stream.read_to_string(&mut text)?;
             Ok(text)
@@ -167,8 +193,10 @@ impl Proxy {
     /// Sum of a counter or gauge over all its labels that contain `label` (`""`: all).
     pub fn metric(&self, name: &str, label: &str) -> f64 {
         let body = self.http_get("/metrics");
-        let of_name =
-            |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let of_name = |line: &&str| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(['{', ' ']))
+        };
         body.lines()
             .filter(of_name)
             .filter(|line| line.contains(label))
@@ -178,12 +206,17 @@ impl Proxy {
 
     /// Allows warnings and errors that contain `pattern`, from now and before.
     pub fn expect_log(&self, pattern: &str) {
-        self.expected.lock().expect("not poisoned").push(pattern.to_owned());
+        self.expected
+            .lock()
+            .expect("not poisoned")
+            .push(pattern.to_owned());
     }
 
     /// The log of all its lives.
     pub fn log(&self) -> String {
-        (1..=self.starts).filter_map(|start| read_to_string(self.log_path(start)).ok()).collect()
+        (1..=self.starts)
+            .filter_map(|start| read_to_string(self.log_path(start)).ok())
+            .collect()
     }
 
     fn log_path(&self, start: usize) -> PathBuf {
@@ -197,7 +230,11 @@ impl Proxy {
         self.log()
             .lines()
             .filter(|line| marks.iter().any(|mark| line.contains(mark)))
-            .filter(|line| !expected.iter().any(|pattern| line.contains(pattern.as_str())))
+            .filter(|line| {
+                !expected
+                    .iter()
+                    .any(|pattern| line.contains(pattern.as_str()))
+            })
             .map(str::to_owned)
             .collect()
     }
@@ -210,7 +247,11 @@ impl Drop for Proxy {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
             let tail = &lines[lines.len().saturating_sub(20)..];
-            eprintln!("end of the log of lockstep on port {}:\n{}", self.port(), tail.join("\n"));
+            eprintln!(
+                "end of the log of lockstep on port {}:\n{}",
+                self.port(),
+                tail.join("\n")
+            );
             return;
         }
         let unexpected = self.unexpected_log();

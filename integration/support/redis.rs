@@ -77,7 +77,9 @@ impl Redis {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         self.process = Some(Process::start(&mut command).expect("redis-server is installed"));
-        eventually_with("redis-server answers PING", START_LIMIT, || self.answers_ping());
+        eventually_with("redis-server answers PING", START_LIMIT, || {
+            self.answers_ping()
+        });
     }
 
     /// Ours, not a stranger on the same port: its process id must be our child's.
@@ -88,14 +90,22 @@ impl Redis {
             panic!("redis-server ended: {status}\n{}", log.unwrap_or_default());
         }
         let mut client = Client::connect(self.port.number()).map_err(|error| error.to_string())?;
-        let info = client.try_call(&["INFO", "server"]).map_err(|error| error.to_string())?;
+        let info = client
+            .try_call(&["INFO", "server"])
+            .map_err(|error| error.to_string())?;
         let line = format!("process_id:{}\r\n", process.id());
         if !String::from_utf8_lossy(&info.raw).contains(&line) {
             return Err(info.text());
         }
         // INFO answers while an AOF is being read, PING does not.
-        let ping = client.try_call(&["PING"]).map_err(|error| error.to_string())?;
-        if ping.raw == b"+PONG\r\n" { Ok(()) } else { Err(ping.text()) }
+        let ping = client
+            .try_call(&["PING"])
+            .map_err(|error| error.to_string())?;
+        if ping.raw == b"+PONG\r\n" {
+            Ok(())
+        } else {
+            Err(ping.text())
+        }
     }
 
     /// SIGSTOP: the server keeps its connections and answers nothing.
@@ -124,7 +134,11 @@ impl Redis {
         let mut client = self.client();
         let keys = super::leftovers::all_keys(&mut client);
         let mut command: Vec<&[u8]> = vec![b"UNLINK"];
-        command.extend(keys.iter().map(Vec::as_slice).filter(|key| !super::ours(key)));
+        command.extend(
+            keys.iter()
+                .map(Vec::as_slice)
+                .filter(|key| !super::ours(key)),
+        );
         if command.len() > 1 {
             client.call(&command);
         }
