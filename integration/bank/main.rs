@@ -94,18 +94,26 @@ fn kill_in_the_middle() {
     let books = Books::open(&cluster);
     let load = Load::new(&books, seed, [cluster.port(0), cluster.port(1)]);
     let begin = Instant::now();
-    let (totals, lasted, settled) = std::thread::scope(|scope| {
+    let (totals, lasted, settled, recovered) = std::thread::scope(|scope| {
         let running = load.start(scope, MOVERS, READERS);
-        kill_proxies(&mut cluster, seed, kills);
+        let recovered = kill_proxies(&mut cluster, seed, kills);
         load.stop_movers();
         let lasted = begin.elapsed();
         // The readers go on: whoever meets a key of a dead coordinator settles it.
         let settled = wait_settled(&cluster, LOCK_TTL + Duration::from_secs(2));
         load.stop_readers();
-        (running.join(), lasted, settled)
+        (running.join(), lasted, settled, recovered)
     });
     totals.print(lasted);
-    println!("{kills} kills; all settled {settled:?} after the last one's load");
+    let recovered = recovered
+        + (0..2)
+            .map(|number| recoveries(&cluster, number))
+            .sum::<f64>();
+    println!("{kills} kills; {recovered} recoveries; all settled {settled:?} after the load");
+    assert!(
+        recovered > 0.0 || kills < 10 || !cluster.is_lockstep(),
+        "nothing was ever left in doubt: this run has shown nothing"
+    );
     check_readers(&totals);
     assert!(
         totals.moved > 0,
@@ -117,18 +125,28 @@ fn kill_in_the_middle() {
     cluster.wait_clean(DECISION_RETENTION + Duration::from_secs(2));
 }
 
-/// Kills one proxy after another at random moments under full load, each time starting it again.
-fn kill_proxies(cluster: &mut Cluster, seed: Seed, kills: u64) {
+/// Kills one proxy after another at random moments under full load, each time starting it again;
+/// how many recoveries the killed ones had made.
+fn kill_proxies(cluster: &mut Cluster, seed: Seed, kills: u64) -> f64 {
     let mut rng = seed.rng(u64::MAX);
+    let mut recovered = 0.0;
     for kill in 0..kills {
         sleep(Duration::from_millis(rng.random_range(300..1_200)));
         let victim = usize::from(kill % 2 == 1);
+        recovered += recoveries(cluster, victim);
         cluster.kill(victim);
         sleep(Duration::from_millis(rng.random_range(0..300)));
         cluster.restart(victim);
     }
     // Whatever the last one left is still there, and its clients are back.
     sleep(Duration::from_millis(100));
+    recovered
+}
+
+/// Recoveries that proxy `number` has made since its start.
+fn recoveries(cluster: &Cluster, number: usize) -> f64 {
+    let proxy = cluster.proxies().get(number);
+    proxy.map_or(0.0, |proxy| proxy.metric("lockstep_recoveries_total", ""))
 }
 
 fn wait_settled(cluster: &Cluster, limit: Duration) -> Duration {
