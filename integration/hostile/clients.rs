@@ -70,7 +70,7 @@ fn a_client_that_never_reads_small_replies() {
 fn idle_connections() {
     let wanted: usize = if long() { 10_000 } else { 2_000 };
     let limit = getrlimit(Resource::Nofile);
-    let needed = Some(2 * wanted as u64 + 500);
+    let needed = Some(wanted as u64 + 500);
     if limit.current < needed && limit.current.is_some() {
         let raised = rustix::process::Rlimit {
             current: needed.min(limit.maximum.or(needed)),
