@@ -11,7 +11,7 @@ use std::thread::{Scope, ScopedJoinHandle, sleep};
 use std::time::Duration;
 
 /// How long a client thinks between two transfers: 50 of them keep two cores busy enough.
-const THINK: Duration = Duration::from_millis(5);
+const THINK: Duration = Duration::from_millis(3);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(20);
 
 /// The load on two proxies.

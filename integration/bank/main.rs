@@ -6,7 +6,10 @@
 //! - `sums_are_always_right`: `LOCKSTEP_BANK_SECONDS` of it (8 unless told);
 //! - `kill_in_the_middle`: `LOCKSTEP_BANK_KILLS` (10 unless told) times kill -9 of one of the
 //!   proxies; every transfer also writes a line to a ledger beside each account, so that each
-//!   reply can be held against what was done.
+//!   reply can be held against what was done;
+//! - `pause_in_the_middle`, `shards_die_in_the_middle`: the same with proxies stopped for longer
+//!   than their locks live (`LOCKSTEP_BANK_PAUSES`), and with kill -9 of shards that keep an AOF
+//!   (`LOCKSTEP_BANK_SHARD_KILLS`).
 
 // A test program has no outside that could reach its items.
 #![allow(unreachable_pub)]
@@ -15,11 +18,12 @@
 mod support;
 
 mod books;
+mod faults;
 mod load;
 
 use books::{Books, Outcome};
 use load::{Load, Totals};
-use rand::RngExt;
+use rand::rngs::StdRng;
 use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -82,30 +86,31 @@ fn sums_are_always_right() {
     cluster.wait_clean(DECISION_RETENTION + Duration::from_secs(2));
 }
 
-#[test]
-fn kill_in_the_middle() {
+/// Full load, faults in the middle of it, and the books afterwards. The faults tell how many
+/// recoveries the proxies had made that they killed; the result is what all have made.
+fn run_under_faults(durable: bool, faults: impl FnOnce(&mut Cluster, &mut StdRng) -> f64) -> Seen {
     let _turn = ONE_AT_A_TIME.lock();
     let seed = Seed::take();
     let _print = PrintOnFailure(seed);
-    let kills = number_from_env("LOCKSTEP_BANK_KILLS", 10);
-    let mut cluster = Cluster::start(&options(false));
-    // A proxy that meets what a dead one has left says so.
-    cluster.expect_log("recover");
+    let mut cluster = Cluster::start(&options(durable));
     let books = Books::open(&cluster);
     let load = Load::new(&books, seed, [cluster.port(0), cluster.port(1)]);
     let begin = Instant::now();
-    let (totals, lasted, settled) = std::thread::scope(|scope| {
+    let (totals, lasted, settled, recovered) = std::thread::scope(|scope| {
         let running = load.start(scope, MOVERS, READERS);
-        kill_proxies(&mut cluster, seed, kills);
+        let recovered = faults(&mut cluster, &mut seed.rng(u64::MAX));
+        // Whatever the last fault left is still there, and its clients are back.
+        sleep(Duration::from_millis(100));
         load.stop_movers();
         let lasted = begin.elapsed();
         // The readers go on: whoever meets a key of a dead coordinator settles it.
         let settled = wait_settled(&cluster, LOCK_TTL + Duration::from_secs(2));
         load.stop_readers();
-        (running.join(), lasted, settled)
+        (running.join(), lasted, settled, recovered)
     });
+    let recovered = recovered + faults::recoveries(&cluster, 0) + faults::recoveries(&cluster, 1);
     totals.print(lasted);
-    println!("{kills} kills; all settled {settled:?} after the last one's load");
+    println!("{recovered} recoveries; all settled {settled:?} after the load");
     check_readers(&totals);
     assert!(
         totals.moved > 0,
@@ -115,20 +120,48 @@ fn kill_in_the_middle() {
     books.check_sum(&cluster);
     books.check_ledgers(&cluster, &totals.outcomes);
     cluster.wait_clean(DECISION_RETENTION + Duration::from_secs(2));
+    Seen {
+        recovered: recovered > 0.0 || !cluster.is_lockstep(),
+        failed: !totals.errors.is_empty(),
+    }
 }
 
-/// Kills one proxy after another at random moments under full load, each time starting it again.
-fn kill_proxies(cluster: &mut Cluster, seed: Seed, kills: u64) {
-    let mut rng = seed.rng(u64::MAX);
-    for kill in 0..kills {
-        sleep(Duration::from_millis(rng.random_range(300..1_200)));
-        let victim = usize::from(kill % 2 == 1);
-        cluster.kill(victim);
-        sleep(Duration::from_millis(rng.random_range(0..300)));
-        cluster.restart(victim);
-    }
-    // Whatever the last one left is still there, and its clients are back.
-    sleep(Duration::from_millis(100));
+/// Whether the faults hit anything: a run without shows nothing.
+struct Seen {
+    recovered: bool,
+    failed: bool,
+}
+
+/// P1, P2, P5 against kill -9 of the proxies.
+#[test]
+fn kill_in_the_middle() {
+    let kills = number_from_env("LOCKSTEP_BANK_KILLS", 10);
+    let seen = run_under_faults(false, |cluster, rng| {
+        faults::kill_proxies(cluster, rng, kills)
+    });
+    assert!(seen.recovered, "nothing was ever left in doubt");
+}
+
+/// P1, P2, P5 against proxies that stop for longer than their locks live, and then go on as if
+/// nothing had happened.
+#[test]
+fn pause_in_the_middle() {
+    let pauses = number_from_env("LOCKSTEP_BANK_PAUSES", 3);
+    let length = LOCK_TTL + Duration::from_millis(700);
+    let seen = run_under_faults(false, |cluster, rng| {
+        faults::pause_proxies(cluster, rng, pauses, length)
+    });
+    assert!(seen.recovered, "nothing was ever left in doubt");
+}
+
+/// P1, P2, P5 against kill -9 of shards that keep what they acknowledged.
+#[test]
+fn shards_die_in_the_middle() {
+    let kills = number_from_env("LOCKSTEP_BANK_SHARD_KILLS", 5);
+    let seen = run_under_faults(true, |cluster, rng| {
+        faults::kill_shards(cluster, rng, kills)
+    });
+    assert!(seen.failed, "nobody noticed that shards died");
 }
 
 fn wait_settled(cluster: &Cluster, limit: Duration) -> Duration {

@@ -9,7 +9,8 @@ import sys
 import redis
 
 port, keys = int(sys.argv[1]), sys.argv[2:]
-client = redis.Redis(host="127.0.0.1", port=port, decode_responses=True)
+# redis-py 8 asks for RESP3 unless told otherwise.
+client = redis.Redis(host="127.0.0.1", port=port, protocol=2, decode_responses=True)
 print("ping", client.ping())
 
 pipe = client.pipeline(transaction=True)

@@ -70,7 +70,7 @@ fn a_client_that_never_reads_small_replies() {
 fn idle_connections() {
     let wanted: usize = if long() { 10_000 } else { 2_000 };
     let limit = getrlimit(Resource::Nofile);
-    let needed = Some(2 * wanted as u64 + 500);
+    let needed = Some(wanted as u64 + 500);
     if limit.current < needed && limit.current.is_some() {
         let raised = rustix::process::Rlimit {
             current: needed.min(limit.maximum.or(needed)),
@@ -153,7 +153,10 @@ fn a_very_long_pipeline() {
 /// A queue that grows without an EXEC is bounded, and so is what is kept of it.
 #[test]
 fn an_endless_transaction() {
-    let target = Target::start(&[("client-input-bytes-max", "8388608")]);
+    let target = Target::start(&[
+        ("client-input-bytes-max", "8388608"),
+        ("bulk-bytes-max", "1048576"),
+    ]);
     if !target.cluster.is_lockstep() {
         return;
     }

@@ -9,6 +9,7 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `LOCKSTEP_SUBJECT=redis` | a plain redis-server stands in the proxy's place: the tests test themselves |
+//! | `LOCKSTEP_SUBJECT_WORKERS` | worker threads of each proxy, 1 unless told |
 //! | `LOCKSTEP_BIN` | path of the program under test, instead of the one cargo has just built |
 //! | `LOCKSTEP_SEED` | replays the run whose seed a failure printed |
 //! | `LOCKSTEP_LONG=1` | the long form of everything |

@@ -45,6 +45,9 @@ impl Proxy {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
+        if let Ok(workers) = std::env::var("LOCKSTEP_SUBJECT_WORKERS") {
+            all.insert("workers".to_owned(), workers);
+        }
         all.extend(settings.iter().cloned());
         let mut proxy = Proxy {
             port: Port::lease(),
@@ -89,6 +92,11 @@ impl Proxy {
         self.starts += 1;
         let log = File::create(self.log_path(self.starts)).expect("a log file");
         let mut command = Command::new(program());
+        // What steers the tests is not meant for the program.
+        let ours = std::env::vars_os().map(|(name, _)| name);
+        for name in ours.filter(|name| name.to_string_lossy().starts_with("LOCKSTEP_")) {
+            command.env_remove(name);
+        }
         command
             .args(["--listen", &format!("127.0.0.1:{}", self.port())])
             .args([

@@ -154,6 +154,8 @@ impl Find {
         found: &mut Vec<usize>,
     ) -> Result<(), KeyError> {
         match self {
+            // A list up to the end may be empty: PFMERGE without sources writes all the same.
+            Self::Range { last: ..0, .. } if begin == command.argc() => Ok(()),
             Self::Range { last, step, limit } => {
                 let end = range_end(command.argc(), begin, *last, *limit)?;
                 found.extend((begin..=end).step_by(*step));
