@@ -40,7 +40,11 @@ pub(crate) fn read(bytes: &[u8], cuts: &[usize], auth_required: bool) -> Verdict
             }
         }
         let bound = 12 * 1024 + 4 * (cut - verdict.consumed.min(cut)) + 4 * bytes.len();
-        assert!(scanner.heap_bytes() <= bound, "{} bytes of heap", scanner.heap_bytes());
+        assert!(
+            scanner.heap_bytes() <= bound,
+            "{} bytes of heap",
+            scanner.heap_bytes()
+        );
     }
     verdict
 }
@@ -72,10 +76,21 @@ fn pieces_frame_like_the_whole_and_commands_reencode_to_themselves() {
         let whole = read(&bytes, &[bytes.len()], auth_required);
         let cuts = generate::cuts(&mut rng, bytes.len());
         let pieces = read(&bytes, &cuts, auth_required);
-        assert_eq!(whole, pieces, "input {index} of seed {}, cuts {cuts:?}", plan.seed);
+        assert_eq!(
+            whole, pieces,
+            "input {index} of seed {}, cuts {cuts:?}",
+            plan.seed
+        );
         let again = read(&whole.canonical, &[whole.canonical.len()], false);
-        assert_eq!(again.canonical, whole.canonical, "input {index} of seed {}", plan.seed);
-        assert_eq!((again.commands, again.raw), (whole.commands, whole.commands));
+        assert_eq!(
+            again.canonical, whole.canonical,
+            "input {index} of seed {}",
+            plan.seed
+        );
+        assert_eq!(
+            (again.commands, again.raw),
+            (whole.commands, whole.commands)
+        );
         commands += whole.commands;
         errors += usize::from(whole.error.is_some());
         bytes_in += bytes.len();

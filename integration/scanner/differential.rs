@@ -29,7 +29,15 @@ impl Server {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let socket = dir.path().join("redis.sock");
         let child = Command::new("redis-server")
-            .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
+            .args([
+                "--port",
+                "0",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--unixsocket",
+            ])
             .arg(&socket)
             .arg("--dir")
             .arg(dir.path())
@@ -37,7 +45,11 @@ impl Server {
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server runs");
-        let server = Self { child, socket, _dir: dir };
+        let server = Self {
+            child,
+            socket,
+            _dir: dir,
+        };
         let end = Instant::now() + Duration::from_secs(20);
         while UnixStream::connect(&server.socket).is_err() {
             assert!(Instant::now() < end, "redis-server does not listen");
@@ -50,7 +62,9 @@ impl Server {
     /// told that nothing more will come.
     fn answers(&self, bytes: &[u8], hangs_up: bool) -> Vec<u8> {
         let mut stream = UnixStream::connect(&self.socket).expect("redis-server listens");
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .expect("a timeout");
         // It may hang up before it has read everything.
         let written = stream.write_all(bytes);
         assert!(written.is_ok() || hangs_up, "{written:?}");
@@ -115,7 +129,11 @@ fn compare_unauthenticated(server: &Server, bytes: &[u8], verdict: &Verdict) {
     let lines = answers.split_inclusive(|byte| *byte == b'\n').count();
     let expected = verdict.commands + usize::from(verdict.error.is_some());
     assert_eq!(lines, expected, "{}", bytes.escape_ascii());
-    assert!(answers.ends_with(&error_line(verdict)), "{}", bytes.escape_ascii());
+    assert!(
+        answers.ends_with(&error_line(verdict)),
+        "{}",
+        bytes.escape_ascii()
+    );
 }
 
 #[test]
@@ -166,7 +184,10 @@ fn redis_prints_doubles_as_we_do() {
         build::int(&mut expected, 1);
     }
     let answers = server.answers(&commands, false);
-    let (ours, theirs) = (String::from_utf8_lossy(&expected), String::from_utf8_lossy(&answers));
+    let (ours, theirs) = (
+        String::from_utf8_lossy(&expected),
+        String::from_utf8_lossy(&answers),
+    );
     for (ours, theirs) in ours.lines().zip(theirs.lines()) {
         assert_eq!(ours, theirs);
     }

@@ -18,7 +18,11 @@ impl Rng {
 
     /// In `0..bound`; 0 if that is empty.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
-        if bound == 0 { 0 } else { (self.next() % bound as u64) as usize }
+        if bound == 0 {
+            0
+        } else {
+            (self.next() % bound as u64) as usize
+        }
     }
 
     pub(crate) fn one_in(&mut self, n: usize) -> bool {
@@ -171,7 +175,15 @@ fn word(rng: &mut Rng) -> Vec<u8> {
         _ => 1 + rng.below(9),
     };
     let plain = !rng.one_in(4);
-    (0..len).map(|_| if plain { b'a' + rng.below(26) as u8 } else { rng.next() as u8 }).collect()
+    (0..len)
+        .map(|_| {
+            if plain {
+                b'a' + rng.below(26) as u8
+            } else {
+                rng.next() as u8
+            }
+        })
+        .collect()
 }
 
 fn multibulk(rng: &mut Rng, bytes: &mut Vec<u8>) {

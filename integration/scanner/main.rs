@@ -30,7 +30,9 @@ struct Plan {
 
 impl Plan {
     fn from_env() -> Self {
-        let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let clock = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Self {
             inputs: number("LOCKSTEP_FUZZ_INPUTS").unwrap_or(100_000),
             seed: number("LOCKSTEP_FUZZ_SEED").unwrap_or(clock.as_nanos() as u64),
@@ -40,12 +42,18 @@ impl Plan {
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is no number: {text}")),
+    )
 }
 
 /// Resident memory of this process in KiB; 0 where /proc does not tell.
 fn resident_kib() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split(' ').nth(1).and_then(|text| text.parse::<u64>().ok());
+    let pages = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|text| text.parse::<u64>().ok());
     pages.unwrap_or(0) * 4
 }

@@ -22,7 +22,9 @@ fn tree() -> impl Strategy<Value = BytesFrame> {
         "[A-Z]{3} [ -~]{0,20}".prop_map(|text| BytesFrame::Error(text.into())),
         vec(any::<u8>(), 0..200).prop_map(|text| BytesFrame::BulkString(text.into())),
     ];
-    leaf.prop_recursive(5, 60, 6, |inner| vec(inner, 0..6).prop_map(BytesFrame::Array))
+    leaf.prop_recursive(5, 60, 6, |inner| {
+        vec(inner, 0..6).prop_map(BytesFrame::Array)
+    })
 }
 
 fn write(frame: &BytesFrame, out: &mut BytesMut) {

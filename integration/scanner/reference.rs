@@ -40,7 +40,11 @@ macro_rules! some {
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(bytes: &'a [u8], bytes_max: usize) -> Self {
-        Self { bytes, bytes_max, at: 0 }
+        Self {
+            bytes,
+            bytes_max,
+            at: 0,
+        }
     }
 
     pub(crate) fn reply(&mut self) -> Found<Node> {
@@ -54,8 +58,15 @@ impl<'a> Reader<'a> {
             let header = self.at;
             let line = some!(self.line());
             let (kind, text) = (line[0], line[1..].to_vec());
-            let mut node =
-                Node { kind, start, header, end: 0, text, items: vec![], messages: vec![] };
+            let mut node = Node {
+                kind,
+                start,
+                header,
+                end: 0,
+                text,
+                items: vec![],
+                messages: vec![],
+            };
             match kind {
                 b'|' => {
                     let count = some!(self.count(&node, 2, owed + 1));
@@ -99,9 +110,15 @@ impl<'a> Reader<'a> {
     }
 
     fn count(&mut self, node: &Node, unit: usize, owed: usize) -> Found<usize> {
-        let count = length(&node.text)?.checked_mul(unit).ok_or(ReplyError::TooBig)?;
+        let count = length(&node.text)?
+            .checked_mul(unit)
+            .ok_or(ReplyError::TooBig)?;
         let room = (self.bytes_max - self.at.min(self.bytes_max)) / 3;
-        if count > room.saturating_sub(owed) { Err(ReplyError::TooBig) } else { Ok(Some(count)) }
+        if count > room.saturating_sub(owed) {
+            Err(ReplyError::TooBig)
+        } else {
+            Ok(Some(count))
+        }
     }
 
     fn string(&mut self, text: &[u8]) -> Found<Vec<u8>> {
@@ -159,12 +176,21 @@ fn length(text: &[u8]) -> Result<usize, ReplyError> {
 }
 
 fn is_message(node: &Node) -> bool {
-    let names = ["message", "pmessage", "smessage", "invalidate", "tracking-redir-broken"];
+    let names = [
+        "message",
+        "pmessage",
+        "smessage",
+        "invalidate",
+        "tracking-redir-broken",
+    ];
     node.items.first().is_some_and(|first| {
         // What stands in front of the name, an attribute or another message, makes it no name.
         b"$!=".contains(&first.kind)
             && first.start == first.header
-            && node.messages.first().is_none_or(|message| message.start > first.start)
+            && node
+                .messages
+                .first()
+                .is_none_or(|message| message.start > first.start)
             && names.iter().any(|name| name.as_bytes() == first.text)
     })
 }
@@ -188,7 +214,10 @@ pub(crate) fn same(node: &Node, value: &Value) -> bool {
             all(values)
         }
         (b'%', Value::Map(pairs)) => {
-            let flat: Vec<Value> = pairs.iter().flat_map(|(k, v)| [k.clone(), v.clone()]).collect();
+            let flat: Vec<Value> = pairs
+                .iter()
+                .flat_map(|(k, v)| [k.clone(), v.clone()])
+                .collect();
             all(&flat)
         }
         _ => false,

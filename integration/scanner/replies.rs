@@ -60,14 +60,20 @@ fn check(node: &Node, bytes: &[u8]) {
     let of = |kinds: &[u8]| kinds.contains(&node.kind) && !kind(slice).is_null();
     assert_eq!(as_status(slice), text.filter(|_| of(b"+")));
     assert_eq!(as_bulk(slice), text.filter(|_| of(b"$=")));
-    assert_eq!(error_text(slice), text.filter(|_| of(b"-!")).unwrap_or_default());
+    assert_eq!(
+        error_text(slice),
+        text.filter(|_| of(b"-!")).unwrap_or_default()
+    );
     assert_eq!(is_error(slice), of(b"-!"));
     if let Some(int) = as_int(slice) {
         assert_eq!(node.text, int.to_string().as_bytes());
     }
     assert_ne!(kind(slice), Kind::Malformed);
     let inner = |nodes: &[Node]| -> Vec<Vec<u8>> {
-        nodes.iter().map(|item| bytes[item.start..item.end].to_vec()).collect()
+        nodes
+            .iter()
+            .map(|item| bytes[item.start..item.end].to_vec())
+            .collect()
     };
     assert!(elements(slice).eq(inner(&node.items)));
     assert!(frame::embedded_pushes(slice).eq(inner(&node.messages)));
@@ -109,7 +115,12 @@ fn replies_are_framed_as_the_obvious_reader_frames_them() {
         let bytes = generate::replies(&mut rng);
         let whole = scan(&bytes, &[bytes.len()]);
         let cuts = generate::cuts(&mut rng, bytes.len());
-        assert_eq!(scan(&bytes, &cuts), whole, "input {index} of seed {}, {cuts:?}", plan.seed);
+        assert_eq!(
+            scan(&bytes, &cuts),
+            whole,
+            "input {index} of seed {}, {cuts:?}",
+            plan.seed
+        );
         let (nodes, error) = reference(&bytes);
         let mut start = 0;
         let ends: Vec<usize> = nodes
@@ -120,7 +131,12 @@ fn replies_are_framed_as_the_obvious_reader_frames_them() {
             })
             .collect();
         let text = bytes.escape_ascii();
-        assert_eq!((ends, error), whole, "input {index} of seed {}: {text}", plan.seed);
+        assert_eq!(
+            (ends, error),
+            whole,
+            "input {index} of seed {}: {text}",
+            plan.seed
+        );
         let mut start = 0;
         for node in &nodes {
             check(node, &bytes[start..]);

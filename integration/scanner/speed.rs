@@ -49,17 +49,32 @@ fn replies(name: &str, one: &[u8]) {
 #[test]
 #[ignore = "measures; run it alone, in release"]
 fn speed() {
-    commands("GET key:000001", b"*2\r\n$3\r\nGET\r\n$10\r\nkey:000001\r\n");
-    commands("SET key:000001 value", b"*3\r\n$3\r\nSET\r\n$10\r\nkey:000001\r\n$5\r\nvalue\r\n");
-    let large = format!("*3\r\n$3\r\nSET\r\n$10\r\nkey:000001\r\n$512\r\n{}\r\n", "v".repeat(512));
+    commands(
+        "GET key:000001",
+        b"*2\r\n$3\r\nGET\r\n$10\r\nkey:000001\r\n",
+    );
+    commands(
+        "SET key:000001 value",
+        b"*3\r\n$3\r\nSET\r\n$10\r\nkey:000001\r\n$5\r\nvalue\r\n",
+    );
+    let large = format!(
+        "*3\r\n$3\r\nSET\r\n$10\r\nkey:000001\r\n$512\r\n{}\r\n",
+        "v".repeat(512)
+    );
     commands("SET key:000001 512 bytes", large.as_bytes());
-    let mget = format!("*11\r\n$4\r\nMGET\r\n{}", "$10\r\nkey:000001\r\n".repeat(10));
+    let mget = format!(
+        "*11\r\n$4\r\nMGET\r\n{}",
+        "$10\r\nkey:000001\r\n".repeat(10)
+    );
     commands("MGET of 10", mget.as_bytes());
     commands("inline GET key", b"GET key:000001\r\n");
     replies("+OK", b"+OK\r\n");
     replies("+PONG", b"+PONG\r\n");
     replies("$5", b"$5\r\nvalue\r\n");
-    replies("$512", format!("$512\r\n{}\r\n", "v".repeat(512)).as_bytes());
+    replies(
+        "$512",
+        format!("$512\r\n{}\r\n", "v".repeat(512)).as_bytes(),
+    );
     replies(":1", b":1\r\n");
     replies(":1234567", b":1234567\r\n");
     replies("$-1", b"$-1\r\n");
@@ -67,7 +82,9 @@ fn speed() {
     replies("array of 10 values", array.as_bytes());
     measure("elements of an array of 10", 1_000, || {
         for _ in 0..1_000 {
-            let ints = elements(black_box(array.as_bytes())).filter_map(as_int).count();
+            let ints = elements(black_box(array.as_bytes()))
+                .filter_map(as_int)
+                .count();
             assert_eq!(ints, 0);
         }
     });

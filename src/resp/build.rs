@@ -148,7 +148,11 @@ fn line(out: &mut BytesMut, kind: u8, text: &[u8]) {
     out.put_u8(kind);
     let start = out.len();
     out.put_slice(text);
-    for byte in out.iter_mut().skip(start).filter(|byte| matches!(**byte, b'\r' | b'\n')) {
+    for byte in out
+        .iter_mut()
+        .skip(start)
+        .filter(|byte| matches!(**byte, b'\r' | b'\n'))
+    {
         *byte = b' ';
     }
     out.put_slice(b"\r\n");
@@ -216,10 +220,16 @@ mod tests {
         assert_eq!(written(|o| boolean(o, Resp2, true)), ":1\r\n");
         assert_eq!(written(|o| boolean(o, Resp3, false)), "#f\r\n");
         assert_eq!(written(|o| double(o, Resp2, 1.5)), "$3\r\n1.5\r\n");
-        assert_eq!(written(|o| double(o, Resp3, f64::NEG_INFINITY)), ",-inf\r\n");
+        assert_eq!(
+            written(|o| double(o, Resp3, f64::NEG_INFINITY)),
+            ",-inf\r\n"
+        );
         assert_eq!(written(|o| verbatim(o, Resp2, "x")), "$1\r\nx\r\n");
         assert_eq!(written(|o| verbatim(o, Resp3, "x")), "=5\r\ntxt:x\r\n");
-        assert_eq!(written(|o| command(o, ["GET", "k"])), "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n");
+        assert_eq!(
+            written(|o| command(o, ["GET", "k"])),
+            "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"
+        );
     }
 
     #[test]

@@ -33,7 +33,10 @@ pub(super) struct Span {
 impl Span {
     /// Both ends are below 4 GiB, by [`CommandScanner::new`].
     pub(super) fn new(start: usize, end: usize) -> Self {
-        Self { start: start as u32, end: end as u32 }
+        Self {
+            start: start as u32,
+            end: end as u32,
+        }
     }
     fn range(self) -> Range<usize> {
         self.start as usize..self.end as usize
@@ -123,7 +126,9 @@ impl CommandScanner {
             args_left: 0,
             bulk_len: None,
             frame_len: 0,
-            short_bulk_max: limits.bulk_bytes_max.min(limits.unauthenticated_bulk_bytes_max),
+            short_bulk_max: limits
+                .bulk_bytes_max
+                .min(limits.unauthenticated_bulk_bytes_max),
             canonical: true,
             inline: false,
             args: Vec::new(),
@@ -358,7 +363,11 @@ impl CommandScanner {
         if self.searched < window && buf.get(self.searched) == Some(&mark) {
             return Ok(self.whole_line_end(buf, mark));
         }
-        if buf.len() > limit { Err(too_big) } else { Ok(None) }
+        if buf.len() > limit {
+            Err(too_big)
+        } else {
+            Ok(None)
+        }
     }
 
     fn whole_line_end(&mut self, buf: &[u8], mark: u8) -> Option<usize> {

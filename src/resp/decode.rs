@@ -67,7 +67,10 @@ impl Value {
         if len != Some(frame.len()) {
             return Err(DecodeError::NotOneReply);
         }
-        let mut reader = Reader { bytes: Bytes::copy_from_slice(frame), at: 0 };
+        let mut reader = Reader {
+            bytes: Bytes::copy_from_slice(frame),
+            at: 0,
+        };
         reader.value(limits.depth_max)
     }
 
@@ -185,9 +188,10 @@ impl Reader {
         let text = self.take(len, 2)?;
         match kind {
             b'!' => Ok(Value::Error(text)),
-            b'=' if text.get(3) == Some(&b':') => {
-                Ok(Value::Verbatim { format: text.slice(..3), text: text.slice(4..) })
-            }
+            b'=' if text.get(3) == Some(&b':') => Ok(Value::Verbatim {
+                format: text.slice(..3),
+                text: text.slice(4..),
+            }),
             _ => Ok(Value::Bulk(text)),
         }
     }
@@ -208,7 +212,10 @@ impl Reader {
 
     /// Takes `len` bytes and drops `behind` more.
     fn take(&mut self, len: usize, behind: usize) -> Result<Bytes, DecodeError> {
-        if len.checked_add(behind).is_none_or(|all| all > self.rest().len()) {
+        if len
+            .checked_add(behind)
+            .is_none_or(|all| all > self.rest().len())
+        {
             return Err(DecodeError::NotOneReply);
         }
         let taken = self.bytes.slice(self.at..self.at + len);
@@ -242,7 +249,9 @@ fn aggregate(kind: u8, items: Vec<Value>) -> Result<Value, DecodeError> {
     match kind {
         b'~' => Ok(Value::Set(items)),
         b'>' => Ok(Value::Push(items)),
-        b'%' => paired(items).map(Value::Map).ok_or(DecodeError::NotOneReply),
+        b'%' => paired(items)
+            .map(Value::Map)
+            .ok_or(DecodeError::NotOneReply),
         _ => Ok(Value::Array(items)),
     }
 }
@@ -277,8 +286,14 @@ mod tests {
         let exec = b"*1\r\n>2\r\n$7\r\nmessage\r\n$1\r\nc\r\n:1\r\n";
         assert_eq!(decode(exec), Ok(Value::Array(vec![Value::Int(1)])));
         let attributed = b"*1\r\n|1\r\n+a\r\n+b\r\n,-inf\r\n";
-        assert_eq!(decode(attributed), Ok(Value::Array(vec![Value::Double(f64::NEG_INFINITY)])));
-        assert_eq!(decode(b"-\xff\r\n"), Ok(Value::Error(Bytes::from_static(b"\xff"))));
+        assert_eq!(
+            decode(attributed),
+            Ok(Value::Array(vec![Value::Double(f64::NEG_INFINITY)]))
+        );
+        assert_eq!(
+            decode(b"-\xff\r\n"),
+            Ok(Value::Error(Bytes::from_static(b"\xff")))
+        );
     }
 
     #[test]
@@ -292,9 +307,17 @@ mod tests {
     #[test]
     fn exactly_one_reply_is_decoded() {
         for frame in [&b""[..], b"+OK", b"+OK\r\n+OK\r\n", b"*2\r\n:1\r\n"] {
-            assert_eq!(decode(frame), Err(DecodeError::NotOneReply), "{}", frame.escape_ascii());
+            assert_eq!(
+                decode(frame),
+                Err(DecodeError::NotOneReply),
+                "{}",
+                frame.escape_ascii()
+            );
         }
-        assert_eq!(decode(b"x"), Err(DecodeError::Broken(ReplyError::UnknownType(b'x'))));
+        assert_eq!(
+            decode(b"x"),
+            Err(DecodeError::Broken(ReplyError::UnknownType(b'x')))
+        );
         assert_eq!(decode(b":1x\r\n"), Err(DecodeError::InvalidNumber));
         assert_eq!(decode(b",x\r\n"), Err(DecodeError::InvalidNumber));
     }
@@ -307,6 +330,9 @@ mod tests {
         assert_eq!(bulk("x").as_str(), Some("x"));
         assert_eq!(Value::Int(1).as_str(), None);
         assert_eq!(Value::Array(vec![Value::Int(1)]).into_pairs(), None);
-        assert_eq!(Value::Error(Bytes::from_static(b"ERR")).as_error(), Some(&b"ERR"[..]));
+        assert_eq!(
+            Value::Error(Bytes::from_static(b"ERR")).as_error(),
+            Some(&b"ERR"[..])
+        );
     }
 }

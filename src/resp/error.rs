@@ -52,7 +52,11 @@ impl ProtocolError {
             // Redis prints the byte as it is, and a line end as a space.
             Self::ExpectedBulk(byte) => {
                 out.put_slice(b"Protocol error: expected '$', got '");
-                out.put_u8(if matches!(byte, b'\r' | b'\n') { b' ' } else { byte });
+                out.put_u8(if matches!(byte, b'\r' | b'\n') {
+                    b' '
+                } else {
+                    byte
+                });
                 out.put_u8(b'\'');
             }
             other => out.put_slice(other.to_string().as_bytes()),

@@ -117,7 +117,9 @@ pub fn as_status(frame: &[u8]) -> Option<&[u8]> {
 pub fn error_text(frame: &[u8]) -> &[u8] {
     let frame = without_attributes(frame);
     match frame.first() {
-        Some(b'-') => line(frame).and_then(|line| line.get(1..)).unwrap_or_default(),
+        Some(b'-') => line(frame)
+            .and_then(|line| line.get(1..))
+            .unwrap_or_default(),
         Some(b'!') => blob(frame).unwrap_or_default(),
         _ => b"",
     }
@@ -135,13 +137,19 @@ pub fn elements(frame: &[u8]) -> Elements<'_> {
         },
         None => b"",
     };
-    Elements { rest, messages: false }
+    Elements {
+        rest,
+        messages: false,
+    }
 }
 
 /// The pushes that stand between the elements of an aggregate without being counted: messages
 /// that the connection published to itself inside MULTI.
 pub fn embedded_pushes(frame: &[u8]) -> Elements<'_> {
-    Elements { messages: true, ..elements(frame) }
+    Elements {
+        messages: true,
+        ..elements(frame)
+    }
 }
 
 /// The number of elements that an aggregate announces (a map: twice its pairs); 0 for all else.
@@ -305,8 +313,12 @@ mod tests {
     fn elements_are_whole_replies() {
         let exec = b"*4\r\n+OK\r\n*1\r\n:1\r\n%1\r\n+k\r\n$-1\r\n|1\r\n+a\r\n+b\r\n:2\r\n";
         let found: Vec<&[u8]> = elements(exec).collect();
-        let expected: [&[u8]; 4] =
-            [b"+OK\r\n", b"*1\r\n:1\r\n", b"%1\r\n+k\r\n$-1\r\n", b"|1\r\n+a\r\n+b\r\n:2\r\n"];
+        let expected: [&[u8]; 4] = [
+            b"+OK\r\n",
+            b"*1\r\n:1\r\n",
+            b"%1\r\n+k\r\n$-1\r\n",
+            b"|1\r\n+a\r\n+b\r\n:2\r\n",
+        ];
         assert_eq!(found, expected);
         assert_eq!(elements(b"%1\r\n+k\r\n+v\r\n").count(), 2);
         assert_eq!(element_count(b"%1\r\n+k\r\n+v\r\n"), 2);
@@ -336,7 +348,10 @@ mod tests {
         ];
         for frame in broken {
             assert_eq!(elements(frame).count(), 0, "{}", frame.escape_ascii());
-            assert_eq!((as_int(frame), as_bulk(frame), as_status(frame)), (None, None, None));
+            assert_eq!(
+                (as_int(frame), as_bulk(frame), as_status(frame)),
+                (None, None, None)
+            );
             assert_eq!(error_text(frame), b"");
         }
         assert_eq!(kind(b"|1\r\n+a\r\n"), Kind::Malformed);

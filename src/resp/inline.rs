@@ -115,7 +115,10 @@ mod tests {
             (b"a\x0bb\rc", &[b"a\x0bb", b"c"]),
             (br#""a b" 'c d'"#, &[b"a b", b"c d"]),
             (br#""" ''"#, &[b"", b""]),
-            (br#""\x41\x0a\xZZ\n\r\t\b\a\\\"""#, &[b"A\nxZZ\n\r\t\x08\x07\\\""]),
+            (
+                br#""\x41\x0a\xZZ\n\r\t\b\a\\\"""#,
+                &[b"A\nxZZ\n\r\t\x08\x07\\\""],
+            ),
             (br#"'\x41\n\''"#, &[br"\x41\n'"]),
             (br#"foo"bar""#, &[b"foobar"]),
             (br"a\nb", &[br"a\nb"]),
@@ -129,8 +132,14 @@ mod tests {
 
     #[test]
     fn quotes_that_do_not_pair_up_are_refused() {
-        for line in [r#"""#, "'", r#""a"b"#, "'a'b", r#""a\"#, r#"'a\'"#, r#""a\""#, r#""a"""#] {
-            assert_eq!(words(line.as_bytes()), Err(ProtocolError::UnbalancedQuotes), "{line}");
+        for line in [
+            r#"""#, "'", r#""a"b"#, "'a'b", r#""a\"#, r#"'a\'"#, r#""a\""#, r#""a"""#,
+        ] {
+            assert_eq!(
+                words(line.as_bytes()),
+                Err(ProtocolError::UnbalancedQuotes),
+                "{line}"
+            );
         }
     }
 }

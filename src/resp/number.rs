@@ -20,7 +20,11 @@ pub fn parse_i64(text: &[u8]) -> Option<i64> {
         }
         value = value.checked_mul(10)?.checked_sub(i64::from(digit))?;
     }
-    if negative { Some(value) } else { value.checked_neg() }
+    if negative {
+        Some(value)
+    } else {
+        value.checked_neg()
+    }
 }
 
 /// The text of an integer, held on the stack.
@@ -70,7 +74,14 @@ pub(crate) fn short_line(text: &[u8]) -> Option<(usize, usize)> {
         [t @ b'1'..=b'9', d @ b'0'..=b'9', b'\r', b'\n', ..] => {
             Some((usize::from(t - b'0') * 10 + usize::from(d - b'0'), 4))
         }
-        [h @ b'1'..=b'9', t @ b'0'..=b'9', d @ b'0'..=b'9', b'\r', b'\n', ..] => {
+        [
+            h @ b'1'..=b'9',
+            t @ b'0'..=b'9',
+            d @ b'0'..=b'9',
+            b'\r',
+            b'\n',
+            ..,
+        ] => {
             let [h, t, d] = [h, t, d].map(|digit| usize::from(digit - b'0'));
             Some((h * 100 + t * 10 + d, 5))
         }
@@ -84,7 +95,14 @@ mod tests {
 
     #[test]
     fn integers_are_read_as_strictly_as_redis_reads_them() {
-        for text in ["0", "1", "-1", "42", "9223372036854775807", "-9223372036854775808"] {
+        for text in [
+            "0",
+            "1",
+            "-1",
+            "42",
+            "9223372036854775807",
+            "-9223372036854775808",
+        ] {
             assert_eq!(parse_i64(text.as_bytes()), text.parse().ok(), "{text}");
         }
         let refused = [
@@ -120,7 +138,10 @@ mod tests {
         for value in values {
             assert_eq!(Decimal::of(value).as_bytes(), value.to_string().as_bytes());
         }
-        assert_eq!(Decimal::of_unsigned(u64::MAX).as_bytes(), u64::MAX.to_string().as_bytes());
+        assert_eq!(
+            Decimal::of_unsigned(u64::MAX).as_bytes(),
+            u64::MAX.to_string().as_bytes()
+        );
     }
 
     #[test]

@@ -170,8 +170,16 @@ impl ReplyScanner {
     pub fn need(&self) -> usize {
         let in_blob = self.blob_end.saturating_sub(self.seen);
         // The element under way is one of the pending ones, unless it is a string.
-        let pending = if self.blob_end > 0 { self.pending.saturating_sub(1) } else { self.pending };
-        let begun = if self.blob_end > 0 { 0 } else { self.seen.saturating_sub(self.at) };
+        let pending = if self.blob_end > 0 {
+            self.pending.saturating_sub(1)
+        } else {
+            self.pending
+        };
+        let begun = if self.blob_end > 0 {
+            0
+        } else {
+            self.seen.saturating_sub(self.at)
+        };
         (in_blob + (pending * ELEMENT_BYTES_MIN).saturating_sub(begun)).max(1)
     }
 
@@ -285,7 +293,11 @@ impl ReplyScanner {
     /// Where a string of `len` bytes from `start` on ends, its line end included.
     fn bounded(&self, len: usize, start: usize) -> Result<usize, ReplyError> {
         let room = self.bytes_max.saturating_sub(start).saturating_sub(2);
-        if len > room { Err(ReplyError::TooBig) } else { Ok(start + len + 2) }
+        if len > room {
+            Err(ReplyError::TooBig)
+        } else {
+            Ok(start + len + 2)
+        }
     }
 
     /// Where the line that starts at `at` ends: the position of its `\r\n`.
@@ -308,7 +320,11 @@ impl ReplyScanner {
         }
         plausible(buf.get(self.at..).unwrap_or_default())?;
         // With no more than this a line within the limit would have ended.
-        if buf.len() > self.bytes_max { Err(ReplyError::TooBig) } else { Ok(None) }
+        if buf.len() > self.bytes_max {
+            Err(ReplyError::TooBig)
+        } else {
+            Ok(None)
+        }
     }
 }
 

@@ -73,12 +73,19 @@ fn a_line_without_an_end_is_an_error_beyond_64_kib() {
         (b"*1\r\n", "too big bulk count string"),
     ];
     for (start, text) in cases {
-        let line_start = if start.starts_with(b"*1") { start.len() } else { 0 };
+        let line_start = if start.starts_with(b"*1") {
+            start.len()
+        } else {
+            0
+        };
         let mut bytes = start.to_vec();
         bytes.resize(line_start + 65_536, b'1');
         assert_eq!(error_of(&bytes), None);
         bytes.push(b'1');
-        assert_eq!(error_of(&bytes), Some(format!("-ERR Protocol error: {text}\r\n")));
+        assert_eq!(
+            error_of(&bytes),
+            Some(format!("-ERR Protocol error: {text}\r\n"))
+        );
     }
     let mut longest = vec![b'x'; 65_536];
     longest.push(b'\n');
@@ -87,7 +94,11 @@ fn a_line_without_an_end_is_an_error_beyond_64_kib() {
 
 #[test]
 fn sloppy_line_ends_are_accepted_but_not_forwarded() {
-    for bytes in [&b"*1\rX$4\r\nPING\r\n"[..], b"*1\r\n$4\rXPING\r\n", b"*1\r\n$4\r\nPINGab"] {
+    for bytes in [
+        &b"*1\rX$4\r\nPING\r\n"[..],
+        b"*1\r\n$4\rXPING\r\n",
+        b"*1\r\n$4\r\nPINGab",
+    ] {
         let mut scanner = scanner();
         assert_eq!(scanner.scan(bytes), Ok(Scan::Command { len: bytes.len() }));
         let command = scanner.command(bytes);
@@ -112,7 +123,10 @@ fn an_error_is_for_ever() {
 #[test]
 fn announced_lengths_cost_no_memory() {
     let mut scanner = scanner();
-    assert_eq!(scanner.scan(b"*2147483647\r\n$536870912\r\n"), Ok(Scan::Incomplete));
+    assert_eq!(
+        scanner.scan(b"*2147483647\r\n$536870912\r\n"),
+        Ok(Scan::Incomplete)
+    );
     assert_eq!(scanner.args.capacity(), 0);
     assert_eq!(scanner.need(25), 536_870_914);
 }
@@ -124,7 +138,10 @@ fn unauthenticated_clients_have_narrow_limits() {
     assert_eq!(scanner.scan(b"*10\r\n$16384\r\n"), Ok(Scan::Incomplete));
     for (bytes, error) in [
         (&b"*11\r\n"[..], ProtocolError::UnauthenticatedCount),
-        (b"*1\r\n$16385\r\n", ProtocolError::UnauthenticatedBulkLength),
+        (
+            b"*1\r\n$16385\r\n",
+            ProtocolError::UnauthenticatedBulkLength,
+        ),
         (b"*1\r\n$536870913\r\n", ProtocolError::InvalidBulkLength),
     ] {
         let mut scanner = CommandScanner::new(Limits::default());
@@ -135,14 +152,29 @@ fn unauthenticated_clients_have_narrow_limits() {
 
 #[test]
 fn a_command_is_bounded_as_a_whole() {
-    let limits = Limits { command_bytes_max: 30, ..Limits::default() };
+    let limits = Limits {
+        command_bytes_max: 30,
+        ..Limits::default()
+    };
     let fits = b"*2\r\n$4\r\nECHO\r\n$10\r\n0123456\r\n";
     assert_eq!(fits.len(), 28);
     let cases: [(&[u8], Result<Scan, ProtocolError>); 4] = [
-        (b"*2\r\n$4\r\nECHO\r\n$9\r\n012345678\r\n", Ok(Scan::Command { len: 29 })),
-        (b"*2\r\n$4\r\nECHO\r\n$11\r\n", Err(ProtocolError::CommandTooBig)),
-        (b"*2\r\n$4\r\nECHO\r\n$111\r\n", Err(ProtocolError::CommandTooBig)),
-        (b"ECHO 0123456789012345678901234567\r\n", Err(ProtocolError::CommandTooBig)),
+        (
+            b"*2\r\n$4\r\nECHO\r\n$9\r\n012345678\r\n",
+            Ok(Scan::Command { len: 29 }),
+        ),
+        (
+            b"*2\r\n$4\r\nECHO\r\n$11\r\n",
+            Err(ProtocolError::CommandTooBig),
+        ),
+        (
+            b"*2\r\n$4\r\nECHO\r\n$111\r\n",
+            Err(ProtocolError::CommandTooBig),
+        ),
+        (
+            b"ECHO 0123456789012345678901234567\r\n",
+            Err(ProtocolError::CommandTooBig),
+        ),
     ];
     for (bytes, verdict) in cases {
         assert_eq!(CommandScanner::new(limits).scan(bytes), verdict);

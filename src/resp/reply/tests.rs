@@ -38,11 +38,25 @@ fn every_type_is_framed_whole_and_in_pieces() {
     for reply in replies {
         let mut bytes = reply.to_vec();
         bytes.extend_from_slice(b"+next\r\n");
-        assert_eq!(whole(&bytes), Ok(Some(reply.len())), "{}", reply.escape_ascii());
+        assert_eq!(
+            whole(&bytes),
+            Ok(Some(reply.len())),
+            "{}",
+            reply.escape_ascii()
+        );
         let mut scanner = ReplyScanner::new(Limits::default());
         for len in 0..reply.len() {
-            assert_eq!(scanner.scan(&reply[..len]), Ok(None), "{}", reply.escape_ascii());
-            assert!(scanner.need() <= reply.len() - len, "{} {len}", reply.escape_ascii());
+            assert_eq!(
+                scanner.scan(&reply[..len]),
+                Ok(None),
+                "{}",
+                reply.escape_ascii()
+            );
+            assert!(
+                scanner.need() <= reply.len() - len,
+                "{} {len}",
+                reply.escape_ascii()
+            );
         }
         assert_eq!(scanner.scan(&bytes), Ok(Some(reply.len())));
         assert_eq!(scanner.scan(b":7\r\n"), Ok(Some(4)));
@@ -55,7 +69,10 @@ fn what_is_no_reply_is_refused_for_ever() {
         (b"x", ReplyError::UnknownType(b'x')),
         (b"\r\n", ReplyError::UnknownType(b'\r')),
         (b"*2\r\nx", ReplyError::UnknownType(b'x')),
-        (b"$111111111111111111111111111111", ReplyError::InvalidLength),
+        (
+            b"$111111111111111111111111111111",
+            ReplyError::InvalidLength,
+        ),
         (b"_111111111111111111111111111111", ReplyError::Malformed),
         (b"$x\r\n", ReplyError::InvalidLength),
         (b"$-2\r\n", ReplyError::InvalidLength),
@@ -103,13 +120,19 @@ fn a_message_inside_exec_is_no_element() {
     assert_eq!(pushes, [&exec[9..44]]);
     // SUBSCRIBE inside MULTI is answered by a push.
     let exec = b"*2\r\n>3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n:1\r\n";
-    assert_eq!(elements(exec).map(kind).collect::<Vec<_>>(), [Kind::Push, Kind::Int]);
+    assert_eq!(
+        elements(exec).map(kind).collect::<Vec<_>>(),
+        [Kind::Push, Kind::Int]
+    );
     assert_eq!(embedded_pushes(exec).count(), 0);
 }
 
 #[test]
 fn the_limit_on_replies_holds() {
-    let limits = Limits { reply_bytes_max: 20, ..Limits::default() };
+    let limits = Limits {
+        reply_bytes_max: 20,
+        ..Limits::default()
+    };
     let scan = |bytes: &[u8]| ReplyScanner::new(limits).scan(bytes);
     assert_eq!(scan(b"$15\r\n"), Err(ReplyError::TooBig));
     assert_eq!(scan(b"$13\r\n0123456789012\r\n"), Ok(Some(20)));
