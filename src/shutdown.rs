@@ -112,17 +112,8 @@ mod tests {
     use super::*;
 
     fn block_on<F: Future>(future: F) -> F::Output {
-        let runtime = tokio::runtime::Builder::new_current_thread();
-        runtime.build_all().block_on(future)
-    }
-
-    trait BuildAll {
-        fn build_all(self) -> tokio::runtime::Runtime;
-    }
-    impl BuildAll for tokio::runtime::Builder {
-        fn build_all(mut self) -> tokio::runtime::Runtime {
-            self.enable_all().build().unwrap()
-        }
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap().block_on(future)
     }
 
     #[test]
