@@ -82,7 +82,7 @@ fn of_command(args: &[Vec<u8>]) -> Rule {
         "HRANDFIELD" if args.len() > 3 => Rule::UnorderedPairs,
         "HRANDFIELD" => Rule::Unordered,
         "SSCAN" => Rule::Scan(1),
-        "HSCAN" => Rule::Scan(2),
+        "HSCAN" | "ZSCAN" => Rule::Scan(2),
         "SORT" | "SORT_RO" if (1..args.len()).any(|at| word(at) == "NOSORT") => Rule::Unordered,
         "TTL" | "EXPIRETIME" => Rule::Near(2),
         "PTTL" | "PEXPIRETIME" => Rule::Near(3_000),
