@@ -75,7 +75,10 @@ pub(crate) enum Bug {
 pub(crate) fn told(bug: Option<Bug>, world: &World, actor: &Actor, event: Event) -> Vec<Event> {
     let others = |event: &dyn Fn(Part) -> Event, me: Part| {
         let parts = (0..world.shards.len()).map(part);
-        parts.filter(|&part| part != me).map(event).collect::<Vec<_>>()
+        parts
+            .filter(|&part| part != me)
+            .map(event)
+            .collect::<Vec<_>>()
     };
     let recovering = matches!(actor.machine, Machine::Recoverer(_));
     let mut events = Vec::new();
@@ -152,10 +155,13 @@ fn forged(state: State) -> Reading {
 pub(crate) fn sent(bug: Option<Bug>, op: Op) -> Op {
     match (bug, op) {
         (Some(Bug::AlwaysOutright), Op::Release { .. }) => Op::Release { marker: false },
-        (Some(Bug::AbortForTombstone), Op::Tombstone { not_after }) => {
-            Op::Abort { marker: true, tombstone: Some(not_after) }
-        }
-        (Some(Bug::NoNotAfter), Op::Prepare { .. }) => Op::Prepare { not_after: Millis::MAX },
+        (Some(Bug::AbortForTombstone), Op::Tombstone { not_after }) => Op::Abort {
+            marker: true,
+            tombstone: Some(not_after),
+        },
+        (Some(Bug::NoNotAfter), Op::Prepare { .. }) => Op::Prepare {
+            not_after: Millis::MAX,
+        },
         (Some(Bug::TombstonesTooLate), Op::Tombstone { .. }) => Op::Tombstone { not_after: 0 },
         (_, op) => op,
     }

@@ -123,7 +123,10 @@ pub(crate) fn check_ending(model: &Protocol, world: &mut World, txn: Txn, ending
     let held = |at: usize| {
         let shard = &world.shards[at];
         let lock = shard.locks.get(&key()).is_some_and(|lock| lock.0 == id);
-        let undecided = shard.records.get(&id).is_some_and(|entry| entry.expires_ms.is_none());
+        let undecided = shard
+            .records
+            .get(&id)
+            .is_some_and(|entry| entry.expires_ms.is_none());
         lock || undecided
             || shard.index.get(&key()) == Some(&id)
             || shard.settling.get(&key()) == Some(&id)

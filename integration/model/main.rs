@@ -32,12 +32,18 @@ fn check(name: &str, protocol: Protocol, states: usize, sights: &[Sight]) {
     let started = Instant::now();
     let seen = protocol.sights.clone();
     let checker = protocol.checker().threads(2).spawn_bfs().join();
-    let (count, seconds) = (checker.unique_state_count(), started.elapsed().as_secs_f32());
+    let (count, seconds) = (
+        checker.unique_state_count(),
+        started.elapsed().as_secs_f32(),
+    );
     println!("{name}: {count} states in {seconds:.1} s");
     checker.assert_properties();
     let unseen: Vec<_> = sights.iter().filter(|sight| !seen.has(**sight)).collect();
     assert!(unseen.is_empty(), "{name}: never seen: {unseen:?}");
-    assert_eq!(count, states, "{name}: another number of states than before");
+    assert_eq!(
+        count, states,
+        "{name}: another number of states than before"
+    );
 }
 
 fn is_long() -> bool {
@@ -69,20 +75,32 @@ fn and(more: &[Sight]) -> Vec<Sight> {
 }
 
 fn decider() -> Protocol {
-    Protocol { rule: Rule::Decider(part(0)), ..Protocol::base() }
+    Protocol {
+        rule: Rule::Decider(part(0)),
+        ..Protocol::base()
+    }
 }
 
 /// The heart: two participants, applied by script, a recoverer, a second transaction.
 #[test]
 fn implicit_rule_with_a_second_transaction() {
-    let sights = and(&[TombstoneMetPrepared, SecondCommits, SecondHeld, SecondAfterFirst]);
+    let sights = and(&[
+        TombstoneMetPrepared,
+        SecondCommits,
+        SecondHeld,
+        SecondAfterFirst,
+    ]);
     check("implicit", Protocol::base(), 605_713, &sights);
 }
 
 /// Applied on the connection of the prepare, which watches the record.
 #[test]
 fn implicit_rule_on_watching_connections() {
-    let protocol = Protocol { pinned: true, second: false, ..Protocol::base() };
+    let protocol = Protocol {
+        pinned: true,
+        second: false,
+        ..Protocol::base()
+    };
     check("watching", protocol, 279_398, &and(&[TombstoneMetPrepared]));
 }
 
@@ -96,21 +114,47 @@ fn decider_rule_with_a_second_transaction() {
 /// The locked run of section "plain commands": a transaction with a single participant.
 #[test]
 fn one_participant() {
-    let protocol = Protocol { parts: 1, recoverers: 2, ..Protocol::base() };
-    let sights = [FirstCommits, FirstAborts, RolledForward, SecondCommits, SecondAfterFirst];
+    let protocol = Protocol {
+        parts: 1,
+        recoverers: 2,
+        ..Protocol::base()
+    };
+    let sights = [
+        FirstCommits,
+        FirstAborts,
+        RolledForward,
+        SecondCommits,
+        SecondAfterFirst,
+    ];
     check("one", protocol, 12_823, &sights);
 }
 
 #[test]
 fn two_recoverers() {
-    let protocol =
-        Protocol { recoverers: 2, steady: true, second: false, end: 2, ..Protocol::base() };
-    check("two recoverers", protocol, 856_730, &[FirstCommits, RolledForward, RecoveredAborted]);
+    let protocol = Protocol {
+        recoverers: 2,
+        steady: true,
+        second: false,
+        end: 2,
+        ..Protocol::base()
+    };
+    check(
+        "two recoverers",
+        protocol,
+        856_730,
+        &[FirstCommits, RolledForward, RecoveredAborted],
+    );
 }
 
 #[test]
 fn two_recoverers_of_a_decider() {
-    let protocol = Protocol { recoverers: 2, steady: true, second: false, end: 2, ..decider() };
+    let protocol = Protocol {
+        recoverers: 2,
+        steady: true,
+        second: false,
+        end: 2,
+        ..decider()
+    };
     check(
         "two recoverers, decider",
         protocol,
@@ -122,17 +166,34 @@ fn two_recoverers_of_a_decider() {
 /// Locks are volatile keys and may be evicted early: the index and the deadline do their work.
 #[test]
 fn locks_evicted_early() {
-    let protocol = Protocol { evictions: true, second: false, ..Protocol::base() };
+    let protocol = Protocol {
+        evictions: true,
+        second: false,
+        ..Protocol::base()
+    };
     check("evictions", protocol, 258_701, ALWAYS);
 }
 
 #[test]
 fn long_two_recoverers() {
     if is_long() {
-        let protocol = Protocol { recoverers: 2, second: false, ..Protocol::base() };
+        let protocol = Protocol {
+            recoverers: 2,
+            second: false,
+            ..Protocol::base()
+        };
         check("two recoverers, every loss", protocol, 0, ALWAYS);
-        let protocol = Protocol { recoverers: 2, second: false, ..decider() };
-        check("two recoverers, decider, every loss", protocol, 0, &and(&[FirstNil]));
+        let protocol = Protocol {
+            recoverers: 2,
+            second: false,
+            ..decider()
+        };
+        check(
+            "two recoverers, decider, every loss",
+            protocol,
+            0,
+            &and(&[FirstNil]),
+        );
     }
 }
 
@@ -140,9 +201,15 @@ fn long_two_recoverers() {
 fn long_evictions_and_watching_with_a_second_transaction() {
     if is_long() {
         let sights = and(&[SecondCommits, SecondAfterFirst]);
-        let protocol = Protocol { evictions: true, ..Protocol::base() };
+        let protocol = Protocol {
+            evictions: true,
+            ..Protocol::base()
+        };
         check("evictions, second", protocol, 0, &sights);
-        let protocol = Protocol { pinned: true, ..Protocol::base() };
+        let protocol = Protocol {
+            pinned: true,
+            ..Protocol::base()
+        };
         check("watching, second", protocol, 0, &sights);
     }
 }
@@ -150,8 +217,17 @@ fn long_evictions_and_watching_with_a_second_transaction() {
 #[test]
 fn long_three_participants() {
     if is_long() {
-        let three = Protocol { parts: 3, recoverers: 0, ..Protocol::base() };
-        check("three, second", three, 0, &[FirstCommits, SecondCommits, SecondAfterFirst]);
+        let three = Protocol {
+            parts: 3,
+            recoverers: 0,
+            ..Protocol::base()
+        };
+        check(
+            "three, second",
+            three,
+            0,
+            &[FirstCommits, SecondCommits, SecondAfterFirst],
+        );
     }
 }
 
@@ -162,7 +238,12 @@ fn long_three_participants() {
 fn long_the_clock_alone_guards_the_watch() {
     if is_long() {
         let bug = Some(Bug::NoLookBehindWatch);
-        let protocol = Protocol { pinned: true, second: false, bug, ..Protocol::base() };
+        let protocol = Protocol {
+            pinned: true,
+            second: false,
+            bug,
+            ..Protocol::base()
+        };
         check("watching without looking", protocol, 0, ALWAYS);
     }
 }

@@ -87,7 +87,11 @@ impl Protocol {
             ttl_ms,
             margin_ms: 0,
             window_ms: WINDOW,
-            give_up_ms: if self.bug == Some(Bug::NoAge) { 1000 } else { GIVE_UP },
+            give_up_ms: if self.bug == Some(Bug::NoAge) {
+                1000
+            } else {
+                GIVE_UP
+            },
             backoff_ms: 0,
             backoff_max_ms: 0,
         }
@@ -95,11 +99,21 @@ impl Protocol {
 
     fn coordinate(&self, world: &mut World, txn: Txn) -> (Actor, Vec<Action>) {
         let invited = |at| (part(at), world.now + WINDOW);
-        let plan = Plan { participants: (0..self.parts).map(invited).collect(), rule: self.rule };
+        let plan = Plan {
+            participants: (0..self.parts).map(invited).collect(),
+            rule: self.rule,
+        };
         let mut out = Vec::new();
         let coordinator = Coordinator::start(plan, &self.limits(), world.now, &mut out);
         let machine = Machine::Coordinator(coordinator);
-        (Actor { txn, machine, ..Actor::idle() }, out)
+        (
+            Actor {
+                txn,
+                machine,
+                ..Actor::idle()
+            },
+            out,
+        )
     }
 
     /// Sends what the machine asked for.
@@ -121,7 +135,10 @@ impl Protocol {
                     {
                         world.haunt(request);
                     }
-                    actor.calls.push(Call { request, stage: Stage::Sent });
+                    actor.calls.push(Call {
+                        request,
+                        stage: Stage::Sent,
+                    });
                 }
             }
         }
@@ -130,29 +147,52 @@ impl Protocol {
 
     pub(crate) fn request(&self, world: &World, txn: Txn, action: &Action, who: Who) -> Request {
         let (part, op) = match action {
-            Action::Prepare { part, not_after_ms } => {
-                (part, Op::Prepare { not_after: *not_after_ms })
-            }
+            Action::Prepare { part, not_after_ms } => (
+                part,
+                Op::Prepare {
+                    not_after: *not_after_ms,
+                },
+            ),
             Action::Apply { part, way } => {
                 let careless = self.bug == Some(Bug::RecoversOnOldWatch);
                 let direct = who == Who::First && (careless || *way == Way::Direct);
                 let pinned = direct && world.pins[part.shard as usize] != Pin::None;
                 (part, if pinned { Op::Exec } else { Op::Apply })
             }
-            Action::Abort { part, leave, tombstone } => {
+            Action::Abort {
+                part,
+                leave,
+                tombstone,
+            } => {
                 let marker = *leave == Leave::Marker;
-                (part, Op::Abort { marker, tombstone: *tombstone })
+                (
+                    part,
+                    Op::Abort {
+                        marker,
+                        tombstone: *tombstone,
+                    },
+                )
             }
-            Action::Tombstone { part, not_after_ms } => {
-                (part, Op::Tombstone { not_after: *not_after_ms })
-            }
+            Action::Tombstone { part, not_after_ms } => (
+                part,
+                Op::Tombstone {
+                    not_after: *not_after_ms,
+                },
+            ),
             Action::Read { part } => (part, Op::Read),
-            Action::Release { part, leave } => {
-                (part, Op::Release { marker: *leave == Leave::Marker })
-            }
+            Action::Release { part, leave } => (
+                part,
+                Op::Release {
+                    marker: *leave == Leave::Marker,
+                },
+            ),
             Action::Reply(_) | Action::SetTimer(_) | Action::Done(_) => unreachable!("no request"),
         };
-        Request { txn, at: part.shard as usize, op: bugs::sent(self.bug, op) }
+        Request {
+            txn,
+            at: part.shard as usize,
+            op: bugs::sent(self.bug, op),
+        }
     }
 
     /// Nobody waits for these calls any more; those that have not run may still do so.
@@ -181,7 +221,11 @@ impl Protocol {
         laws::check_ending(self, world, actor.txn, ending);
         self.drop_calls(world, actor, |_| true);
         let txn = actor.txn;
-        *actor = Actor { txn, machine: Machine::Over, ..Actor::idle() };
+        *actor = Actor {
+            txn,
+            machine: Machine::Over,
+            ..Actor::idle()
+        };
     }
 
     /// Tells a machine what happened and sends what it asks for.
@@ -192,7 +236,11 @@ impl Protocol {
             actor.absent.push(*at);
         }
         for event in bugs::told(self.bug, world, &actor, event) {
-            let who = if which == 0 { Who::First } else { Who::Recoverer };
+            let who = if which == 0 {
+                Who::First
+            } else {
+                Who::Recoverer
+            };
             self.step(world, &mut actor, event, who);
         }
         world.actors[which] = Shared::new(actor);
@@ -245,7 +293,10 @@ impl Protocol {
         shard.expire(world.now);
         world.pins[at] = Pin::Clean;
         let prepared = shard.state(&id(call.request.txn)) == Some(State::Prepared);
-        let blind = matches!(self.bug, Some(Bug::NoCheckBehindWatch | Bug::NoLookBehindWatch));
+        let blind = matches!(
+            self.bug,
+            Some(Bug::NoCheckBehindWatch | Bug::NoLookBehindWatch)
+        );
         let yes = prepared || blind;
         Event::Voted(part(at), if yes { Vote::Yes } else { Vote::Unknown })
     }
@@ -284,7 +335,10 @@ impl Protocol {
             return None;
         };
         let machine = Machine::Recoverer(machine);
-        let mut actor = Actor { machine, ..Actor::idle() };
+        let mut actor = Actor {
+            machine,
+            ..Actor::idle()
+        };
         self.send(world, &mut actor, out, Who::Recoverer);
         world.actors[which] = Shared::new(actor);
         Some(())
@@ -320,7 +374,11 @@ impl Protocol {
     /// The second transaction prepares one more branch, and aborts what it has at the first No;
     /// or it applies all and releases them outright.
     fn advance_second(&self, world: &mut World) {
-        let txn = if self.bug == Some(Bug::SameIdOnRetry) { 0 } else { 1 };
+        let txn = if self.bug == Some(Bug::SameIdOnRetry) {
+            0
+        } else {
+            1
+        };
         let Second::Preparing(done) = world.second else {
             return;
         };
@@ -340,9 +398,14 @@ impl Protocol {
             return;
         }
         world.second = Second::Preparing(done + 1);
-        let prepare = Op::Prepare { not_after: Millis::MAX };
+        let prepare = Op::Prepare {
+            not_after: Millis::MAX,
+        };
         if run(world, done, prepare) != Event::Voted(part(done), Vote::Yes) {
-            let abort = Op::Abort { marker: false, tombstone: None };
+            let abort = Op::Abort {
+                marker: false,
+                tombstone: None,
+            };
             (0..done).for_each(|at| drop(run(world, at, abort)));
             world.truths[txn].told = Told::Aborted;
             world.second = Second::Over;
@@ -434,9 +497,11 @@ impl Protocol {
     /// Whether it might when what is there has expired, or is a tombstone some time.
     fn may_act(&self, world: &World, ghost: &Request) -> bool {
         match ghost.op {
-            Op::Tombstone { not_after: until } | Op::Abort { tombstone: Some(until), .. } => {
-                world.now <= until
-            }
+            Op::Tombstone { not_after: until }
+            | Op::Abort {
+                tombstone: Some(until),
+                ..
+            } => world.now <= until,
             // A release that meets a tombstone prolongs it.
             Op::Release { .. } => world.shards[ghost.at].state(&id(ghost.txn)).is_some(),
             _ => false,
@@ -561,7 +626,10 @@ impl Model for Protocol {
                 steps.push(Step::Timer(which));
             }
         }
-        let idle = world.actors.iter().position(|actor| actor.machine == Machine::Idle);
+        let idle = world
+            .actors
+            .iter()
+            .position(|actor| actor.machine == Machine::Idle);
         if let Some(which) = idle {
             steps.extend((0..self.parts).map(|at| Step::Meet(which, at)));
         }
@@ -601,7 +669,10 @@ impl World {
     fn normalize(&mut self) {
         for shard in &mut self.shards {
             if shard.epoch != 0 {
-                *shard = Shared::new(Participant { epoch: 0, ..(**shard).clone() });
+                *shard = Shared::new(Participant {
+                    epoch: 0,
+                    ..(**shard).clone()
+                });
             }
         }
         let exec = |ghost: &Request| ghost.op == Op::Exec;
@@ -623,7 +694,10 @@ impl Protocol {
         }
         let recovered = |op| {
             world.actors[1..].iter().any(|actor| {
-                actor.calls.iter().any(|call| call.request == Request { op, ..request })
+                actor
+                    .calls
+                    .iter()
+                    .any(|call| call.request == Request { op, ..request })
             })
         };
         match event {

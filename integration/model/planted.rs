@@ -11,28 +11,42 @@ use super::laws;
 use super::model::Protocol;
 
 fn base() -> Protocol {
-    Protocol { second: false, ..Protocol::base() }
+    Protocol {
+        second: false,
+        ..Protocol::base()
+    }
 }
 
 fn watching() -> Protocol {
-    Protocol { pinned: true, ..base() }
+    Protocol {
+        pinned: true,
+        ..base()
+    }
 }
 
 fn decider() -> Protocol {
-    Protocol { rule: Rule::Decider(part(0)), ..base() }
+    Protocol {
+        rule: Rule::Decider(part(0)),
+        ..base()
+    }
 }
 
 /// Searches until `law` is broken.
 #[track_caller]
 fn caught(bug: Bug, protocol: Protocol, law: &'static str) {
-    let checker = Protocol { bug: Some(bug), ..protocol }
-        .checker()
-        .finish_when(HasDiscoveries::AnyOf(BTreeSet::from([law])))
-        // Only so that a test that has lost its teeth says so; they bite in seconds.
-        .timeout(Duration::from_secs(300))
-        .spawn_bfs()
-        .join();
-    let path = checker.discovery(law).unwrap_or_else(|| panic!("{bug:?} went unnoticed"));
+    let checker = Protocol {
+        bug: Some(bug),
+        ..protocol
+    }
+    .checker()
+    .finish_when(HasDiscoveries::AnyOf(BTreeSet::from([law])))
+    // Only so that a test that has lost its teeth says so; they bite in seconds.
+    .timeout(Duration::from_secs(300))
+    .spawn_bfs()
+    .join();
+    let path = checker
+        .discovery(law)
+        .unwrap_or_else(|| panic!("{bug:?} went unnoticed"));
     let (states, steps) = (checker.unique_state_count(), path.into_actions().len());
     println!("{bug:?}: {law}, after {steps} steps, {states} states");
 }
@@ -43,7 +57,11 @@ fn bugs_of_the_vote() {
     caught(Bug::GuessOnSilence, base(), laws::COMMITTED_STAYS);
     caught(Bug::PrepareTwice, base(), laws::APPLIED_ONCE);
     caught(Bug::SameIdOnRetry, base(), laws::COMMITTED_STAYS);
-    caught(Bug::PrepareIgnoresIndex, Protocol::base(), laws::RELEASED_LAST);
+    caught(
+        Bug::PrepareIgnoresIndex,
+        Protocol::base(),
+        laws::RELEASED_LAST,
+    );
     caught(Bug::NoNotAfter, base(), laws::COMMITTED_STAYS);
     caught(Bug::TrustsPastItsTtl, base(), laws::ONE_FATE);
 }
@@ -60,7 +78,11 @@ fn bugs_of_the_apply() {
 #[test]
 fn bugs_of_the_release() {
     caught(Bug::ReleaseBeforeAllApplied, base(), laws::RELEASED_LAST);
-    caught(Bug::ReleaseWithoutOwner, Protocol::base(), laws::RELEASED_LAST);
+    caught(
+        Bug::ReleaseWithoutOwner,
+        Protocol::base(),
+        laws::RELEASED_LAST,
+    );
     caught(Bug::AlwaysOutright, base(), laws::NOTHING_LEFT);
     caught(Bug::MarkerAtApply, base(), laws::NOTHING_LEFT);
 }

@@ -79,7 +79,13 @@ pub(crate) struct Actor {
 
 impl Actor {
     pub(crate) fn idle() -> Self {
-        Self { txn: 0, machine: Machine::Idle, timer: None, calls: Vec::new(), absent: Vec::new() }
+        Self {
+            txn: 0,
+            machine: Machine::Idle,
+            timer: None,
+            calls: Vec::new(),
+            absent: Vec::new(),
+        }
     }
 }
 
