@@ -33,8 +33,18 @@ pub(crate) enum Bug {
     AppliedAbsentAborts,
     /// The second attempt has the id of the first.
     SameIdOnRetry,
-    /// The state is not read again behind the WATCH.
+    /// The state is not read again behind the WATCH, and a Yes past the TTL counts like any
+    /// other. Either alone is enough against a branch that was applied before the WATCH.
     NoCheckBehindWatch,
+    /// Only the first half of that.
+    NoLookBehindWatch,
+    /// A coordinator that recovers applies on the connection of the prepare.
+    RecoversOnOldWatch,
+    /// A branch read as absent counts as finished once another is seen applied, even if it was
+    /// read before its prepare ran.
+    AbsentIsFinished,
+    /// The coordinator's tombstones are refused before its prepares are.
+    TombstonesTooLate,
     /// The marker's time to live is set when the branch is applied.
     MarkerAtApply,
     /// A decider transaction is recovered as if all prepared meant committed.
@@ -57,8 +67,8 @@ pub(crate) enum Bug {
     SkipsRefused,
     /// The network, or a client library, repeats prepares.
     PrepareTwice,
-    /// A Yes past the TTL counts like any other, and prepare is not refused when late.
-    LateVotesCount,
+    /// The coordinator's TTL never ends: a late Yes counts, and records go outright.
+    TrustsPastItsTtl,
 }
 
 /// What a machine is told instead of `event`. Forged answers come first.
@@ -107,10 +117,23 @@ pub(crate) fn told(bug: Option<Bug>, world: &World, actor: &Actor, event: Event)
         {
             Event::Read(at, forged(State::Prepared))
         }
+        (Some(Bug::AbsentIsFinished), Event::Read(at, Reading::Found(record)))
+            if record.state == State::Applied =>
+        {
+            events = others(&|part| Event::Applied(part, Applied::Not(None)), at);
+            events.retain(|event| read_absent(actor, event));
+            events.insert(0, Event::Read(at, Reading::Found(record)));
+            return events;
+        }
         (_, event) => event,
     };
     events.push(event);
     events
+}
+
+/// Whether this machine has read that record and found none.
+fn read_absent(actor: &Actor, event: &Event) -> bool {
+    matches!(event, Event::Applied(part, _) if actor.absent.contains(part))
 }
 
 fn one_is_absent(world: &World, txn: Txn) -> bool {
@@ -136,9 +159,10 @@ pub(crate) fn sent(bug: Option<Bug>, op: Op) -> Op {
             marker: true,
             tombstone: Some(not_after),
         },
-        (Some(Bug::NoNotAfter | Bug::LateVotesCount), Op::Prepare { .. }) => Op::Prepare {
+        (Some(Bug::NoNotAfter), Op::Prepare { .. }) => Op::Prepare {
             not_after: Millis::MAX,
         },
+        (Some(Bug::TombstonesTooLate), Op::Tombstone { .. }) => Op::Tombstone { not_after: 0 },
         (_, op) => op,
     }
 }

@@ -7,27 +7,32 @@ use stateright::Property;
 use super::bugs::{id, part};
 use super::model::{Protocol, Who};
 use super::shards::key;
-use super::sights::fingerprint;
+use super::shared::fingerprint;
 use super::world::*;
+
+pub(crate) const ONE_FATE: &str = "I1 never applied and aborted";
+pub(crate) const APPLIED_ONCE: &str = "I2 applied at most once, and only from prepared";
+pub(crate) const COMMITTED_STAYS: &str = "I3 past the commit point every path ends in commit";
+pub(crate) const TRUTH: &str = "I4 machines end with the truth";
+pub(crate) const ALL_PREPARED_FIRST: &str = "I5 none applies before all are prepared";
+pub(crate) const RELEASED_LAST: &str = "I6 released after all have applied, and only one's own";
+pub(crate) const NOTHING_LEFT: &str = "I7 a recoverer alone leaves nothing, and nothing half";
+pub(crate) const REPLIES_HOLD: &str = "I8 replies hold for ever";
+pub(crate) const NOT_INTERLEAVED: &str = "P2 no transaction applies amid another";
+pub(crate) const WATCH_GUARDS: &str = "P2 nothing is applied over a broken WATCH";
 
 pub(crate) fn properties() -> Vec<Property<Protocol>> {
     vec![
-        Property::always("I1 never applied and aborted", one_fate),
-        Property::always("I2 applied at most once, from prepared", applied_once),
-        Property::always(
-            "I3 past the commit point every path commits",
-            committed_stays,
-        ),
-        Property::always("I4 machines tell the truth", no_lies),
-        Property::always("I5 all prepared before any applies", prepared_first),
-        Property::always(
-            "I6 released only after all applied, and only one's own",
-            release_last,
-        ),
-        Property::always("I7 nothing is left", nothing_left),
-        Property::always("I8 replies hold", replies_hold),
-        Property::always("P2 transactions do not interleave", no_interleaving),
-        Property::always("P2 WATCH guards", watch_guards),
+        Property::always(ONE_FATE, one_fate),
+        Property::always(APPLIED_ONCE, applied_once),
+        Property::always(COMMITTED_STAYS, committed_stays),
+        Property::always(TRUTH, truth),
+        Property::always(ALL_PREPARED_FIRST, prepared_first),
+        Property::always(RELEASED_LAST, release_last),
+        Property::always(NOTHING_LEFT, nothing_left),
+        Property::always(REPLIES_HOLD, replies_hold),
+        Property::always(NOT_INTERLEAVED, not_interleaved),
+        Property::always(WATCH_GUARDS, watch_guards),
     ]
 }
 
@@ -41,7 +46,7 @@ fn one_fate(_: &Protocol, world: &World) -> bool {
 }
 
 fn applied_once(_: &Protocol, world: &World) -> bool {
-    let mut times = world.truths.iter().flat_map(|truth| &truth.applied);
+    let mut times = world.truths.iter().flat_map(Truth::applied);
     times.all(|&times| times <= 1) && not(world, Violation::AppliedUnprepared)
 }
 
@@ -49,7 +54,7 @@ fn applied_once(_: &Protocol, world: &World) -> bool {
 fn is_committed(model: &Protocol, truth: &Truth) -> bool {
     match model.rule {
         Rule::Implicit => truth.all_prepared,
-        Rule::Decider(part) => truth.applied[part.shard as usize] > 0,
+        Rule::Decider(part) => truth.applied()[part.shard as usize] > 0,
     }
 }
 
@@ -61,7 +66,7 @@ fn committed_stays(model: &Protocol, world: &World) -> bool {
     !world.truths.iter().any(broken)
 }
 
-fn no_lies(_: &Protocol, world: &World) -> bool {
+fn truth(_: &Protocol, world: &World) -> bool {
     not(world, Violation::Lied)
 }
 
@@ -76,7 +81,7 @@ fn release_last(_: &Protocol, world: &World) -> bool {
         shard.index.get(&key()) == Some(&id) && shard.settling.get(&key()) == Some(&id)
     };
     let kept = |(txn, truth): (usize, &Truth)| {
-        let mut applied = truth.applied.iter().enumerate();
+        let mut applied = truth.applied().iter().enumerate();
         truth.all_applied() || applied.all(|(at, &times)| times == 0 || holds(txn, at))
     };
     world.truths.iter().enumerate().all(kept) && not(world, Violation::TookAnothers)
@@ -90,7 +95,7 @@ fn replies_hold(_: &Protocol, world: &World) -> bool {
     })
 }
 
-fn no_interleaving(_: &Protocol, world: &World) -> bool {
+fn not_interleaved(_: &Protocol, world: &World) -> bool {
     not(world, Violation::Interleaved)
 }
 
@@ -139,7 +144,7 @@ fn nothing_left(model: &Protocol, world: &World) -> bool {
         return false;
     }
     // All that it depends on; many states have it in common.
-    let applied = world.truths.iter().map(|truth| &truth.applied);
+    let applied = world.truths.iter().map(Truth::applied);
     let whole = fingerprint(&(world.now, &world.shards, applied.collect::<Vec<_>>()));
     if model.settled.contains(whole) {
         return true;
@@ -152,9 +157,12 @@ fn nothing_left(model: &Protocol, world: &World) -> bool {
 }
 
 fn settles(model: &Protocol, world: &World) -> bool {
-    [2, 10].into_iter().all(|later| {
+    let entries = world.shards.iter().flat_map(|shard| shard.records.values());
+    let deadlines = entries.filter_map(|entry| entry.deadline_ms).max();
+    let soon = world.now.max(deadlines.unwrap_or(0));
+    [soon, soon + 10].into_iter().all(|now| {
         let mut world = world.clone();
-        world.now += later;
+        world.now = now;
         recover_all(model, &mut world);
         let whole = |truth: &Truth| truth.all_applied() || !truth.any_applied();
         world.shards.iter().all(|shard| {

@@ -8,7 +8,7 @@
 //! which the next request waits instead. Where the clock matters to the machine there is a step
 //! in which the answer waits until that has moved. Instead of running a request the network may
 //! lose it: the machine is told that there was no answer, and it may still run, later or never.
-//! With `repeats` every request but prepare and EXEC may run again at any later time, for ever.
+//! Every request but prepare and EXEC may run again at any later time, for ever.
 //!
 //! A crash needs no step of its own: a machine that is never scheduled again has crashed, and
 //! the model goes on without it in some branch of every state.
@@ -23,8 +23,6 @@
 //! difference, since only what it sends could then run, and that may wait. For the same reason
 //! a machine whose patience is over ends as the clock moves.
 
-use std::sync::Arc;
-
 use lockstep::txn::coordinator::{Coordinator, Plan};
 use lockstep::txn::participant::Participant;
 use lockstep::txn::recovery::{Recoverer, Start};
@@ -34,7 +32,8 @@ use stateright::{Model, Property};
 use super::bugs::{self, Bug, id, part};
 use super::laws;
 use super::shards::*;
-use super::sights::{Seen, Sight, Sights, fingerprint};
+use super::shared::Shared;
+use super::sights::{Seen, Sight, Sights};
 use super::world::*;
 
 /// One configuration of the model.
@@ -47,12 +46,10 @@ pub(crate) struct Protocol {
     pub(crate) pinned: bool,
     /// Recoverers beside the coordinator of the first transaction.
     pub(crate) recoverers: usize,
+    /// Only votes, and answers to EXEC, are lost.
+    pub(crate) steady: bool,
     /// A second transaction with the same keys, at any time.
     pub(crate) second: bool,
-    /// The network repeats requests.
-    pub(crate) repeats: bool,
-    /// Shards may refuse to apply.
-    pub(crate) refusals: bool,
     /// Locks may be evicted at any time.
     pub(crate) evictions: bool,
     /// The last instant.
@@ -71,9 +68,8 @@ impl Protocol {
             rule: Rule::Implicit,
             pinned: false,
             recoverers: 1,
+            steady: false,
             second: true,
-            repeats: true,
-            refusals: false,
             evictions: false,
             end: 3,
             bug: None,
@@ -84,7 +80,7 @@ impl Protocol {
 
     pub(crate) fn limits(&self) -> Limits {
         let ttl_ms = match self.bug {
-            Some(Bug::LateVotesCount) => 1000,
+            Some(Bug::TrustsPastItsTtl | Bug::NoCheckBehindWatch) => 1000,
             _ => TTL,
         };
         Limits {
@@ -131,13 +127,13 @@ impl Protocol {
                     let request = self.request(world, actor.txn, &action, who);
                     // A machine asks one thing at a time; only a planted bug makes this true.
                     self.drop_calls(world, actor, |call| call.request.at == request.at);
-                    if self.repeats && repeatable(request.op) && who != Who::Second {
-                        world.ghosts.insert(request);
+                    if repeatable(request.op) {
+                        world.haunt(request);
                     }
                     if self.bug == Some(Bug::PrepareTwice)
                         && matches!(request.op, Op::Prepare { .. })
                     {
-                        world.ghosts.insert(request);
+                        world.haunt(request);
                     }
                     actor.calls.push(Call {
                         request,
@@ -158,7 +154,8 @@ impl Protocol {
                 },
             ),
             Action::Apply { part, way } => {
-                let direct = *way == Way::Direct && who == Who::First;
+                let careless = self.bug == Some(Bug::RecoversOnOldWatch);
+                let direct = who == Who::First && (careless || *way == Way::Direct);
                 let pinned = direct && world.pins[part.shard as usize] != Pin::None;
                 (part, if pinned { Op::Exec } else { Op::Apply })
             }
@@ -202,7 +199,7 @@ impl Protocol {
     fn drop_calls(&self, world: &mut World, actor: &mut Actor, which: impl Fn(&Call) -> bool) {
         for call in actor.calls.extract_if(.., |call| which(call)) {
             if call.stage == Stage::Sent && call.request.op != Op::Read {
-                world.ghosts.insert(call.request);
+                world.haunt(call.request);
             }
         }
     }
@@ -234,6 +231,10 @@ impl Protocol {
     /// Tells a machine what happened and sends what it asks for.
     fn tell_machine(&self, world: &mut World, which: usize, event: Event) {
         let mut actor = (*world.actors[which]).clone();
+        if let (Some(Bug::AbsentIsFinished), Event::Read(at, Reading::Absent)) = (self.bug, &event)
+        {
+            actor.absent.push(*at);
+        }
         for event in bugs::told(self.bug, world, &actor, event) {
             let who = if which == 0 {
                 Who::First
@@ -242,7 +243,7 @@ impl Protocol {
             };
             self.step(world, &mut actor, event, who);
         }
-        world.actors[which] = Arc::new(actor);
+        world.actors[which] = Shared::new(actor);
     }
 
     fn step(&self, world: &mut World, actor: &mut Actor, event: Event, who: Who) {
@@ -267,12 +268,12 @@ impl Protocol {
         match stage {
             Stage::Answered(_, event) if !late => {
                 actor.calls.remove(slot);
-                world.actors[which] = Arc::new(actor);
+                world.actors[which] = Shared::new(actor);
                 self.tell_machine(world, which, event);
             }
             stage => {
                 call.stage = stage;
-                world.actors[which] = Arc::new(actor);
+                world.actors[which] = Shared::new(actor);
             }
         }
     }
@@ -292,7 +293,11 @@ impl Protocol {
         shard.expire(world.now);
         world.pins[at] = Pin::Clean;
         let prepared = shard.state(&id(call.request.txn)) == Some(State::Prepared);
-        let yes = prepared || self.bug == Some(Bug::NoCheckBehindWatch);
+        let blind = matches!(
+            self.bug,
+            Some(Bug::NoCheckBehindWatch | Bug::NoLookBehindWatch)
+        );
+        let yes = prepared || blind;
         Event::Voted(part(at), if yes { Vote::Yes } else { Vote::Unknown })
     }
 
@@ -302,28 +307,28 @@ impl Protocol {
         let call = actor.calls.remove(slot);
         let Request { at, op, .. } = call.request;
         if matches!(call.stage, Stage::Sent) && op != Op::Read {
-            world.ghosts.insert(call.request);
+            world.haunt(call.request);
         }
         if which == 0 && matches!(op, Op::Prepare { .. }) {
             // The connection is gone; nothing will be sent on it.
             world.pins[at] = Pin::None;
         }
-        world.actors[which] = Arc::new(actor);
+        world.actors[which] = Shared::new(actor);
         self.tell_machine(world, which, no_answer(part(at), op));
     }
 
     fn deliver(&self, world: &mut World, which: usize, slot: usize) {
         let mut actor = (*world.actors[which]).clone();
         let call = actor.calls.remove(slot);
-        world.actors[which] = Arc::new(actor);
+        world.actors[which] = Shared::new(actor);
         if let Stage::Answered(_, event) = call.stage {
             self.tell_machine(world, which, event);
         }
     }
 
-    fn meet(&self, world: &mut World, which: usize, txn: Txn, at: usize) -> Option<()> {
+    fn meet(&self, world: &mut World, which: usize, at: usize) -> Option<()> {
         let mut shard = (*world.shards[at]).clone();
-        let reading = bugs::met(self.bug, shard.read(world.now, &id(txn)));
+        let reading = bugs::met(self.bug, shard.read(world.now, &id(0)));
         let mut out = Vec::new();
         let start = Recoverer::start(part(at), &reading, &self.limits(), world.now, &mut out);
         let Start::Recover(machine) = start else {
@@ -331,12 +336,11 @@ impl Protocol {
         };
         let machine = Machine::Recoverer(machine);
         let mut actor = Actor {
-            txn,
             machine,
             ..Actor::idle()
         };
         self.send(world, &mut actor, out, Who::Recoverer);
-        world.actors[which] = Arc::new(actor);
+        world.actors[which] = Shared::new(actor);
         Some(())
     }
 
@@ -351,7 +355,7 @@ impl Protocol {
             if shard.records.get(&id(0)) != world.shards[at].records.get(&id(0)) {
                 self.touch_record(world, at);
             }
-            world.shards[at] = Arc::new(shard);
+            world.shards[at] = Shared::new(shard);
         }
         for which in 0..world.actors.len() {
             self.fire(world, which);
@@ -362,46 +366,59 @@ impl Protocol {
         if world.actors[which].timer.is_some_and(|at| at <= world.now) {
             let mut actor = (*world.actors[which]).clone();
             actor.timer = None;
-            world.actors[which] = Arc::new(actor);
+            world.actors[which] = Shared::new(actor);
             self.tell_machine(world, which, Event::Timer);
         }
     }
 
-    /// The second transaction goes on by one request, which runs and is answered at once.
+    /// The second transaction prepares one more branch, and aborts what it has at the first No;
+    /// or it applies all and releases them outright.
     fn advance_second(&self, world: &mut World) {
-        let Some(actor) = &world.second else {
-            return self.start_second(world);
+        let txn = if self.bug == Some(Bug::SameIdOnRetry) {
+            0
+        } else {
+            1
         };
-        let mut actor = (**actor).clone();
-        let request = world.second_queue.remove(0);
-        let event = self.run(world, request);
-        self.step(world, &mut actor, event, Who::Second);
-        self.queue_second(world, actor);
-    }
-
-    fn start_second(&self, world: &mut World) {
-        let mut txn = 1;
-        if self.bug == Some(Bug::SameIdOnRetry) {
-            txn = 0;
-            world.truths[0] = Truth::new(self.parts);
+        let Second::Preparing(done) = world.second else {
+            return;
+        };
+        if done == 0 {
+            world.truths[txn] = Truth::new(self.parts);
         }
-        let (mut actor, out) = self.coordinate(world, txn);
-        self.send(world, &mut actor, out, Who::Second);
-        self.queue_second(world, actor);
-    }
-
-    fn queue_second(&self, world: &mut World, mut actor: Actor) {
-        let calls = actor.calls.drain(..).map(|call| call.request);
-        world.second_queue.extend(calls);
-        actor.timer = None;
-        world.second = Some(Arc::new(actor));
+        let run = |world: &mut World, at, op| self.run(world, Request { txn, at, op });
+        if done == self.parts {
+            (0..done).for_each(|at| drop(run(world, at, Op::Apply)));
+            (0..done).for_each(|at| drop(run(world, at, Op::Release { marker: false })));
+            world.truths[txn].told = Told::Committed;
+            self.sights.saw_told(txn, Told::Committed);
+            if world.truths[0].all_applied() {
+                self.sights.saw(Sight::SecondAfterFirst);
+            }
+            world.second = Second::Over;
+            return;
+        }
+        world.second = Second::Preparing(done + 1);
+        let prepare = Op::Prepare {
+            not_after: Millis::MAX,
+        };
+        if run(world, done, prepare) != Event::Voted(part(done), Vote::Yes) {
+            let abort = Op::Abort {
+                marker: false,
+                tombstone: None,
+            };
+            (0..done).for_each(|at| drop(run(world, at, abort)));
+            world.truths[txn].told = Told::Aborted;
+            world.second = Second::Over;
+        }
     }
 
     fn second_may_go_on(&self, world: &World) -> bool {
-        match &world.second {
-            Some(_) => !world.second_queue.is_empty(),
-            None if self.bug == Some(Bug::SameIdOnRetry) => world.truths[0].told == Told::Aborted,
-            None => self.second,
+        match world.second {
+            Second::Over => false,
+            Second::Preparing(0) if self.bug == Some(Bug::SameIdOnRetry) => {
+                world.truths[0].told == Told::Aborted
+            }
+            Second::Preparing(_) => self.second,
         }
     }
 
@@ -412,16 +429,18 @@ impl Protocol {
                 Stage::Answered(..) => {}
                 Stage::Sent | Stage::Prepared => {
                     steps.push(Step::Run(which, slot));
-                    if self.minds_silence(call) {
+                    let first_round = matches!(call.request.op, Op::Prepare { .. } | Op::Exec);
+                    if (first_round || !self.steady) && self.minds_silence(call) {
                         steps.push(Step::Lose(which, slot));
                     }
-                    if self.minds_the_time(call) && world.now < self.end {
+                    if which == 0 && self.minds_the_time(call) && world.now < self.end {
                         steps.push(Step::RunLate(which, slot));
                     }
                 }
             }
-            let applies = matches!(call.request.op, Op::Apply | Op::Exec);
-            if self.refusals && applies && call.stage == Stage::Sent {
+            // A script that is refused is sent again, as if it had waited. An EXEC is not.
+            let skips = self.bug == Some(Bug::SkipsRefused) && call.request.op == Op::Apply;
+            if skips || (call.request.op == Op::Exec && call.stage == Stage::Sent) {
                 steps.push(Step::Refuse(which, slot));
             }
         }
@@ -431,13 +450,11 @@ impl Protocol {
     /// not, and the request may be repeated by the network, a lost one is one that waits.
     fn minds_silence(&self, call: &Call) -> bool {
         let implicit = self.rule == Rule::Implicit;
-        !self.repeats
-            || self.bug.is_some()
-            || match call.request.op {
-                Op::Apply | Op::Release { .. } => false,
-                Op::Abort { .. } => !implicit,
-                _ => true,
-            }
+        match call.request.op {
+            Op::Apply | Op::Release { .. } => false,
+            Op::Abort { .. } => !implicit,
+            _ => true,
+        }
     }
 
     /// Drops the ghosts that can never have an effect again.
@@ -452,34 +469,47 @@ impl Protocol {
                 same && matches!(request.op, Op::Prepare { .. })
             };
             let mut calls = world.actors[0].calls.iter();
-            ghosts.iter().any(is)
-                || calls.any(|call| is(&call.request))
-                || world.second_queue.iter().any(is)
+            ghosts.iter().any(is) || calls.any(|call| is(&call.request))
         };
-        let lives = |ghost: &Request| {
-            let state = world.shards[ghost.at].state(&id(ghost.txn));
-            let prepared = state == Some(State::Prepared) || prepares(ghost);
-            match ghost.op {
-                Op::Prepare { not_after } => world.now <= not_after,
-                Op::Tombstone { not_after } => world.now <= not_after,
-                Op::Abort { tombstone, .. } => {
-                    prepared || tombstone.is_some_and(|until| world.now <= until)
-                }
-                Op::Apply => prepared,
-                Op::Release { .. } => prepared || state.is_some(),
-                Op::Exec | Op::Read => true,
-            }
-        };
-        let alive = ghosts
-            .iter()
-            .filter(|ghost| lives(ghost))
-            .copied()
-            .collect();
+        let mut alive = ghosts.clone();
+        alive.retain(|ghost| {
+            prepares(ghost) || self.acts(world, ghost) || self.may_act(world, ghost)
+        });
         world.ghosts = alive;
     }
 
-    /// Whether it makes a difference when this answer comes. Everywhere else a machine only looks
-    /// whether its patience is over, and then late and never are the same.
+    /// Whether this request would change anything if it ran now.
+    fn acts(&self, world: &World, ghost: &Request) -> bool {
+        let state = world.shards[ghost.at].state(&id(ghost.txn));
+        let prepared = state == Some(State::Prepared);
+        let in_time = |until| state.is_none() && world.now <= until;
+        match ghost.op {
+            Op::Prepare { not_after } => world.now <= not_after,
+            Op::Tombstone { not_after } => in_time(not_after),
+            Op::Abort { tombstone, .. } => prepared || tombstone.is_some_and(in_time),
+            Op::Apply => prepared,
+            Op::Release { .. } => state.is_some() && !prepared,
+            Op::Exec => true,
+            Op::Read => false,
+        }
+    }
+
+    /// Whether it might when what is there has expired, or is a tombstone some time.
+    fn may_act(&self, world: &World, ghost: &Request) -> bool {
+        match ghost.op {
+            Op::Tombstone { not_after: until }
+            | Op::Abort {
+                tombstone: Some(until),
+                ..
+            } => world.now <= until,
+            // A release that meets a tombstone prolongs it.
+            Op::Release { .. } => world.shards[ghost.at].state(&id(ghost.txn)).is_some(),
+            _ => false,
+        }
+    }
+
+    /// Whether it makes a difference to the coordinator when this answer comes. Everywhere else,
+    /// and to recoverers, it only matters whether patience is over, and then late is never.
     fn minds_the_time(&self, call: &Call) -> bool {
         let watches = self.watches(call.request) && call.stage == Stage::Sent;
         matches!(call.request.op, Op::Prepare { .. } | Op::Apply | Op::Exec) && !watches
@@ -494,7 +524,7 @@ impl Protocol {
             Step::Refuse(which, slot) => {
                 let mut actor = (*world.actors[which]).clone();
                 let call = actor.calls.remove(slot);
-                world.actors[which] = Arc::new(actor);
+                world.actors[which] = Shared::new(actor);
                 if call.request.op == Op::Exec {
                     world.pins[call.request.at] = Pin::None;
                 }
@@ -503,19 +533,19 @@ impl Protocol {
             }
             Step::Ghost(request) => {
                 if !repeatable(request.op) {
-                    world.ghosts.remove(&request);
+                    world.ghosts.retain(|ghost| *ghost != request);
                 }
                 self.run(world, request);
             }
             Step::Timer(which) => self.fire(world, which),
-            Step::Meet(which, txn, at) => return self.meet(world, which, txn, at),
+            Step::Meet(which, at) => return self.meet(world, which, at),
             Step::Second => self.advance_second(world),
             Step::Tick => self.tick(world),
             Step::Write => world.touched = true,
             Step::Evict(at) => {
                 let mut shard = (*world.shards[at]).clone();
                 shard.locks.clear();
-                world.shards[at] = Arc::new(shard);
+                world.shards[at] = Shared::new(shard);
             }
         }
         Some(())
@@ -543,8 +573,6 @@ pub(crate) enum Who {
     /// The coordinator of the first transaction.
     First,
     Recoverer,
-    /// The coordinator of the second transaction.
-    Second,
 }
 
 /// What may happen next.
@@ -560,8 +588,8 @@ pub(crate) enum Step {
     /// A request runs that nobody waits for.
     Ghost(Request),
     Timer(usize),
-    /// A recoverer reads the record of a transaction at a participant.
-    Meet(usize, Txn, usize),
+    /// A recoverer reads the record of the first transaction at a participant.
+    Meet(usize, usize),
     Second,
     Tick,
     /// The watched key is written from outside.
@@ -576,19 +604,18 @@ impl Model for Protocol {
     fn init_states(&self) -> Vec<World> {
         let mut world = World {
             now: 0,
-            shards: vec![Arc::new(Participant::new()); self.parts],
-            actors: vec![Arc::new(Actor::idle()); 1 + self.recoverers],
-            second: None,
-            second_queue: Vec::new(),
-            pins: vec![Pin::None; self.parts],
+            shards: vec![Shared::new(Participant::new()); self.parts],
+            actors: vec![Shared::new(Actor::idle()); 1 + self.recoverers],
+            second: Second::Preparing(0),
+            pins: [Pin::None; PARTS_MAX],
             touched: false,
             ghosts: Default::default(),
-            truths: vec![Truth::new(self.parts); 2],
+            truths: [Truth::new(self.parts); 2],
             violation: None,
         };
         let (mut first, out) = self.coordinate(&mut world, 0);
         self.send(&mut world, &mut first, out, Who::First);
-        world.actors[0] = Arc::new(first);
+        world.actors[0] = Shared::new(first);
         vec![world]
     }
 
@@ -604,16 +631,15 @@ impl Model for Protocol {
             .iter()
             .position(|actor| actor.machine == Machine::Idle);
         if let Some(which) = idle {
-            let txns = if self.second { 2 } else { 1 };
-            for txn in 0..txns {
-                steps.extend((0..self.parts).map(|at| Step::Meet(which, txn, at)));
-            }
+            steps.extend((0..self.parts).map(|at| Step::Meet(which, at)));
         }
-        steps.extend(world.ghosts.iter().map(|request| Step::Ghost(*request)));
+        let ghosts = world.ghosts.iter();
+        let ghosts = ghosts.filter(|ghost| self.bug.is_some() || self.acts(world, ghost));
+        steps.extend(ghosts.map(|request| Step::Ghost(*request)));
         if self.second_may_go_on(world) {
             steps.push(Step::Second);
         }
-        let due = |actor: &Arc<Actor>| actor.timer.is_some_and(|at| at <= world.now);
+        let due = |actor: &Shared<Actor>| actor.timer.is_some_and(|at| at <= world.now);
         if world.now < self.end && !world.actors.iter().any(due) {
             steps.push(Step::Tick);
         }
@@ -643,7 +669,10 @@ impl World {
     fn normalize(&mut self) {
         for shard in &mut self.shards {
             if shard.epoch != 0 {
-                Arc::make_mut(shard).epoch = 0;
+                *shard = Shared::new(Participant {
+                    epoch: 0,
+                    ..(**shard).clone()
+                });
             }
         }
         let exec = |ghost: &Request| ghost.op == Op::Exec;
@@ -652,12 +681,12 @@ impl World {
         }
         if self.actors.len() > 2 {
             self.actors[1..]
-                .sort_by_cached_key(|actor| (actor.machine == Machine::Idle, fingerprint(actor)));
+                .sort_by_key(|actor| (actor.machine == Machine::Idle, actor.fingerprint()));
         }
     }
 }
 
-/// For the trait's sake: what was seen along the way, whatever happened before and after.
+/// What was seen along the way.
 impl Protocol {
     pub(crate) fn see_event(&self, world: &World, event: &Event, request: Request) {
         if request.txn == 1 && matches!(event, Event::Voted(_, Vote::No(Refusal::Held { .. }))) {
@@ -678,7 +707,6 @@ impl Protocol {
             Event::Voted(_, Vote::No(Refusal::Seen(State::Aborted))) => {
                 self.sights.saw(Sight::PrepareMetTombstone);
             }
-            Event::Voted(_, Vote::No(Refusal::Late)) => self.sights.saw(Sight::PrepareTooLate),
             Event::Aborted(_, Aborted::Late) => self.sights.saw(Sight::TombstoneTooLate),
             Event::Aborted(_, Aborted::StillPrepared) => {
                 self.sights.saw(Sight::TombstoneMetPrepared);

@@ -1,13 +1,12 @@
 //! What happens when a request runs on a shard.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use lockstep::txn::participant::{Participant, Promise};
 use lockstep::txn::*;
 
 use super::bugs::{Bug, id, part};
 use super::model::Protocol;
+use super::shared::Shared;
 use super::world::*;
 
 /// Lock TTL.
@@ -34,7 +33,7 @@ impl Protocol {
             op => {
                 let mut shard = (*before).clone();
                 let event = self.operate(&mut shard, world.now, request.txn, at, op);
-                world.shards[at] = Arc::new(shard);
+                world.shards[at] = Shared::new(shard);
                 event
             }
         };
@@ -60,7 +59,7 @@ impl Protocol {
         };
         match op {
             Op::Prepare { not_after } => {
-                Event::Voted(part, self.prepare(shard, now, &id, not_after))
+                Event::Voted(part, self.prepare(shard, now, txn, not_after))
             }
             Op::Apply => {
                 let answer = shard.apply(now, &id);
@@ -92,12 +91,15 @@ impl Protocol {
         }
     }
 
-    fn prepare(&self, shard: &mut Participant, now: Millis, id: &TxnId, not_after: Millis) -> Vote {
+    fn prepare(&self, shard: &mut Participant, now: Millis, txn: Txn, not_after: Millis) -> Vote {
+        // The second transaction is always in time, whenever it runs.
+        let ttl_ms = if txn == 0 { TTL } else { self.end + 1 - now };
+        let id = &id(txn);
         let promise = Promise {
             keys: vec![key()],
             participants: (0..self.parts).map(part).collect(),
             rule: self.rule,
-            ttl_ms: TTL,
+            ttl_ms,
             not_after_ms: not_after,
         };
         if self.bug != Some(Bug::PrepareIgnoresIndex) {
@@ -151,7 +153,7 @@ impl Protocol {
         } else {
             world.flag(Violation::AppliedUnprepared);
         }
-        world.shards[at] = Arc::new(shard);
+        world.shards[at] = Shared::new(shard);
         Event::Applied(part(at), Applied::Now)
     }
 
@@ -167,7 +169,7 @@ impl Protocol {
         if before.state(&id(txn)) != Some(State::Prepared) {
             world.flag(Violation::AppliedUnprepared);
         }
-        if world.truths[txn].prepared.contains(&false) {
+        if !world.truths[txn].were_all_prepared() {
             world.flag(Violation::AppliedBeforeAllPrepared);
         }
         let half = |truth: &Truth| truth.any_applied() && !truth.all_applied();
@@ -181,8 +183,7 @@ impl Protocol {
         if txn == 0 && world.touched && self.rule == Rule::Decider(part(at)) {
             world.flag(Violation::AppliedOverWrite);
         }
-        let times = &mut world.truths[txn].applied[at];
-        *times = times.saturating_add(1);
+        world.truths[txn].saw_applied(at);
     }
 
     /// Index and settling entries of others, and their locks that live, are as they were.
@@ -213,7 +214,9 @@ impl Protocol {
         let standing = |state| matches!(state, Some(State::Prepared | State::Applied));
         let all = states.filter(|state| standing(*state)).count() == self.parts;
         let truth = &mut world.truths[request.txn];
-        truth.prepared[request.at] |= state == Some(State::Prepared);
+        if state == Some(State::Prepared) {
+            truth.saw_prepared(request.at);
+        }
         truth.aborted |= state == Some(State::Aborted);
         truth.all_prepared |= all;
     }

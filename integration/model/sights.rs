@@ -3,7 +3,6 @@
 //! Kept beside the states: in them they would multiply the states by what led there.
 
 use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,7 +26,6 @@ pub(crate) enum Sight {
     RecoveredInDoubt,
     DeletedOutright,
     PrepareMetTombstone,
-    PrepareTooLate,
     TombstoneTooLate,
     TombstoneMetPrepared,
     SecondAfterFirst,
@@ -86,10 +84,4 @@ impl Seen {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.insert(fingerprint);
     }
-}
-
-pub(crate) fn fingerprint(value: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
 }

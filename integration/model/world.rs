@@ -1,12 +1,11 @@
 //! The state of the model: shards, machines, the network between them, and the truth.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
 use lockstep::txn::coordinator::Coordinator;
 use lockstep::txn::participant::Participant;
 use lockstep::txn::recovery::Recoverer;
 use lockstep::txn::*;
+
+use super::shared::Shared;
 
 /// A transaction of the model: its place in all arrays.
 pub(crate) type Txn = usize;
@@ -74,6 +73,8 @@ pub(crate) struct Actor {
     pub(crate) machine: Machine,
     pub(crate) timer: Option<Millis>,
     pub(crate) calls: Vec<Call>,
+    /// Where it has read that there is no record; for a planted bug.
+    pub(crate) absent: Vec<Part>,
 }
 
 impl Actor {
@@ -83,6 +84,7 @@ impl Actor {
             machine: Machine::Idle,
             timer: None,
             calls: Vec::new(),
+            absent: Vec::new(),
         }
     }
 }
@@ -97,6 +99,15 @@ pub(crate) enum Pin {
     Dirty,
 }
 
+/// The second transaction: nothing of it is ever lost or late, and nobody but its coordinator
+/// ends it, so few steps are enough to stand in every way of the first.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Second {
+    /// It has prepared that many branches.
+    Preparing(usize),
+    Over,
+}
+
 /// What the client was told.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Told {
@@ -108,13 +119,17 @@ pub(crate) enum Told {
     Unknown,
 }
 
+/// The most participants there are in any model.
+pub(crate) const PARTS_MAX: usize = 3;
+
 /// What is true of a transaction, seen from nowhere.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Truth {
+    parts: usize,
     /// How often each branch was applied.
-    pub(crate) applied: Vec<u8>,
+    times: [u8; PARTS_MAX],
     /// Which branches were ever prepared.
-    pub(crate) prepared: Vec<bool>,
+    prepared: [bool; PARTS_MAX],
     /// All branches were prepared (or further) at the same instant.
     pub(crate) all_prepared: bool,
     /// Some record was ever `aborted`.
@@ -125,20 +140,39 @@ pub(crate) struct Truth {
 impl Truth {
     pub(crate) fn new(parts: usize) -> Self {
         Self {
-            applied: vec![0; parts],
-            prepared: vec![false; parts],
+            parts,
+            times: [0; PARTS_MAX],
+            prepared: [false; PARTS_MAX],
             all_prepared: false,
             aborted: false,
             told: Told::Nothing,
         }
     }
 
+    /// How often each branch was applied.
+    pub(crate) fn applied(&self) -> &[u8] {
+        &self.times[..self.parts]
+    }
+
+    pub(crate) fn saw_applied(&mut self, at: usize) {
+        self.times[at] = self.times[at].saturating_add(1);
+    }
+
+    pub(crate) fn saw_prepared(&mut self, at: usize) {
+        self.prepared[at] = true;
+    }
+
+    /// Whether every branch was prepared at some time.
+    pub(crate) fn were_all_prepared(&self) -> bool {
+        self.prepared[..self.parts].iter().all(|prepared| *prepared)
+    }
+
     pub(crate) fn any_applied(&self) -> bool {
-        self.applied.iter().any(|&times| times > 0)
+        self.applied().iter().any(|&times| times > 0)
     }
 
     pub(crate) fn all_applied(&self) -> bool {
-        self.applied.iter().all(|&times| times > 0)
+        self.applied().iter().all(|&times| times > 0)
     }
 }
 
@@ -167,22 +201,28 @@ pub(crate) enum Violation {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct World {
     pub(crate) now: Millis,
-    pub(crate) shards: Vec<Arc<Participant>>,
+    pub(crate) shards: Vec<Shared<Participant>>,
     /// The first is the coordinator of the first transaction, the others are recoverers.
-    pub(crate) actors: Vec<Arc<Actor>>,
-    /// Coordinator of the second transaction, on a network without faults; what it will ask.
-    pub(crate) second: Option<Arc<Actor>>,
-    pub(crate) second_queue: Vec<Request>,
-    pub(crate) pins: Vec<Pin>,
+    pub(crate) actors: Vec<Shared<Actor>>,
+    pub(crate) second: Second,
+    pub(crate) pins: [Pin; PARTS_MAX],
     /// The client's watched key on the decider has been written from outside.
     pub(crate) touched: bool,
     /// Requests that nobody waits for, or that the network repeats: they may run at any time.
-    pub(crate) ghosts: BTreeSet<Request>,
-    pub(crate) truths: Vec<Truth>,
+    /// In order, each once.
+    pub(crate) ghosts: Vec<Request>,
+    pub(crate) truths: [Truth; 2],
     pub(crate) violation: Option<Violation>,
 }
 
 impl World {
+    /// Adds a ghost.
+    pub(crate) fn haunt(&mut self, request: Request) {
+        if let Err(at) = self.ghosts.binary_search(&request) {
+            self.ghosts.insert(at, request);
+        }
+    }
+
     pub(crate) fn flag(&mut self, violation: Violation) {
         self.violation.get_or_insert(violation);
     }
