@@ -200,7 +200,7 @@ impl Engine {
             .flat_map(|work| work.slots.iter().map(|slot| &slot[..]));
         let Some(_ticket) = self.turnstile.pass(keys, self.times.lock_wait).await else {
             self.count(Told::Aborted, began, 0);
-            return done(&errors::waited_too_long(None, self.times.lock_wait));
+            return done(&errors::waited_too_long(answer, self.times.lock_wait));
         };
         let (mut attempt, outcome, attempts) = self.attempt_until_decided(&work, began).await;
         let reply = match &outcome {

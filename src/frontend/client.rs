@@ -21,7 +21,12 @@ const READ_BYTES_MAX: usize = 1024 * 1024;
 
 /// Serves one connection to its end.
 pub async fn serve(context: Rc<Context>, stream: TcpStream, id: u64) {
-    let session = Session::new(id, stream, Rc::clone(&context.turn));
+    let session = Session::new(
+        id,
+        stream,
+        Rc::clone(&context.turn),
+        context.config.client_output_bytes_max,
+    );
     context
         .sessions
         .borrow_mut()

@@ -400,10 +400,11 @@ impl Dispatcher {
 
 /// How a command that is forwarded counts.
 fn family(spec: &CommandSpec) -> Family {
-    if spec.is(Flag::Write) {
-        Family::Write
-    } else {
+    // Scripts say neither: they may write.
+    if spec.is(Flag::ReadOnly) {
         Family::Read
+    } else {
+        Family::Write
     }
 }
 
