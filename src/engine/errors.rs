@@ -38,11 +38,11 @@ pub(super) fn reply(
     match outcome {
         Outcome::Aborted(cause) => aborted(cause, answer, lock_wait),
         Outcome::CommittedRepliesLost => error(format!(
-            "ERR transaction {id} is committed, but its replies were lost"
+            "ERR transaction {id} is committed, but its replies were lost (LOCKSTEP TXN STATUS {id} confirms)"
         )),
         Outcome::WatchBroken => null_array(),
         Outcome::Committed | Outcome::Unknown => error(format!(
-            "ERR the outcome of transaction {id} is not known yet: it will be applied as a whole or not at all"
+            "ERR the outcome of transaction {id} is not known yet: it will be applied as a whole or not at all; ask LOCKSTEP TXN STATUS {id}"
         )),
     }
 }

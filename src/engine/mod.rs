@@ -7,12 +7,14 @@
 //! * [`turnstile`]: first come, first served inside the process;
 //! * [`blocking`]: commands that wait for data;
 //! * [`errors`]: what a client is told instead of replies;
-//! * [`inbox`]: what has arrived.
+//! * [`inbox`]: what has arrived;
+//! * [`inspect`]: what operators ask of it.
 
 pub mod attempt;
 pub mod blocking;
 pub mod errors;
 pub mod inbox;
+pub mod inspect;
 pub mod recover;
 pub mod seat;
 pub mod turnstile;

@@ -109,6 +109,7 @@ impl Dispatcher {
         let context = Rc::clone(&self.context);
         let spec = match context.table.lookup(command) {
             Lookup::Known(spec) => spec,
+            Lookup::Unknown if Self::is_lockstep(command) => return self.lockstep(command),
             Lookup::Unknown => return self.reject(refusal::unknown_command(command)),
             Lookup::UnknownSubcommand(spec) => return self.unknown_subcommand(spec, command),
         };

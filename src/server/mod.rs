@@ -7,6 +7,8 @@
 mod discover;
 mod worker;
 
+pub(crate) use worker::engine;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
