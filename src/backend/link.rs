@@ -10,7 +10,6 @@
 use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
 use std::future::{Future, poll_fn};
-use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -20,24 +19,15 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::hold::{Check, Hold, Isolation, Receiver};
+use super::hold::{
+    Check, EXISTS_INDEX, EXISTS_SETTLING, GET_EPOCH, HKEYS_SETTLING, Hold, Isolation, NO, Receiver,
+    slot,
+};
+use super::reader::{BUFFER_BYTES_MIN, READ_BYTES_MAX, Reader};
 use super::{Cause, Dial, Failure, ReplySink};
 use crate::metrics::ShardMetrics;
-use crate::resp::{self, Protocol, ReplyScanner};
+use crate::resp::{self, Protocol};
 use crate::turn::{Flush, Turn};
-
-/// Buffers start at this size, and return to it when they are empty.
-const BUFFER_BYTES_MIN: usize = 8 * 1024;
-/// A single read asks for at most this much.
-const READ_BYTES_MAX: usize = 64 * 1024;
-
-// The questions at the end of a batch; the names are those of `txn::names`, held equal by a test
-// of the engine.
-const EXISTS_SETTLING: &[u8] = b"*2\r\n$6\r\nEXISTS\r\n$19\r\n__lockstep:settling\r\n";
-const HKEYS_SETTLING: &[u8] = b"*2\r\n$5\r\nHKEYS\r\n$19\r\n__lockstep:settling\r\n";
-const GET_EPOCH: &[u8] = b"*2\r\n$3\r\nGET\r\n$16\r\n__lockstep:epoch\r\n";
-const EXISTS_INDEX: &[u8] = b"*2\r\n$6\r\nEXISTS\r\n$16\r\n__lockstep:index\r\n";
-const NO: &[u8] = b":0\r\n";
 
 /// Bounds and times of a link.
 #[derive(Clone, Debug)]
@@ -291,7 +281,7 @@ impl Link {
         self.metrics.up.set(1.0);
         self.inner.borrow_mut().phase = Phase::Up(stream);
         self.clone().flush(self.turn.tick());
-        let mut reader = Reader::new(&self.options);
+        let mut reader = Reader::new(self.options.limits);
         let cause = poll_fn(|cx| self.poll_io(&mut reader, cx)).await;
         let failure = Failure::MaybeSent(Cause::new(format!(
             "connection to shard {} lost: {cause}",
@@ -586,71 +576,6 @@ impl Flush for Link {
         if let Err(error) = inner.poll_write(&mut Context::from_waker(&task)) {
             inner.broken = Some(Cause::new(error.to_string()));
             task.wake();
-        }
-    }
-}
-
-/// What settles is kept by slot, as decimal text.
-fn slot(entry: &[u8]) -> Option<u16> {
-    std::str::from_utf8(resp::as_bulk(entry)?)
-        .ok()?
-        .parse()
-        .ok()
-}
-
-/// The incoming half, owned by the link's task.
-struct Reader {
-    buffer: BytesMut,
-    scanner: ReplyScanner,
-    hold: Hold,
-    /// The epoch that was read last, until the index behind it is.
-    epoch: Option<Bytes>,
-    /// Bytes at the beginning of the buffer that were scanned.
-    done: usize,
-    /// How much the next read asks for.
-    room: usize,
-}
-
-impl Reader {
-    fn new(options: &LinkOptions) -> Self {
-        Self {
-            buffer: BytesMut::with_capacity(BUFFER_BYTES_MIN),
-            scanner: ReplyScanner::new(options.limits),
-            hold: Hold::default(),
-            epoch: None,
-            done: 0,
-            room: BUFFER_BYTES_MIN,
-        }
-    }
-
-    fn make_room(&mut self) {
-        if self.buffer.len() == self.buffer.capacity() {
-            // The last read filled what there was: more is coming.
-            self.room = (self.room * 2).min(READ_BYTES_MAX);
-        }
-        if self.buffer.capacity() - self.buffer.len() < self.room / 2 {
-            self.buffer.reserve(self.room);
-        }
-    }
-
-    /// Where the next complete reply lies.
-    fn next(&mut self) -> Result<Option<Range<usize>>, resp::ReplyError> {
-        let start = self.done;
-        Ok(self.scanner.scan(&self.buffer[start..])?.map(|len| {
-            self.done += len;
-            start..self.done
-        }))
-    }
-
-    /// Drops what was handed out, unless some of it is still referred to.
-    fn compact(&mut self) {
-        if !self.hold.is_clear_of_buffer() {
-            return;
-        }
-        bytes::Buf::advance(&mut self.buffer, std::mem::take(&mut self.done));
-        if self.buffer.is_empty() && self.buffer.capacity() > READ_BYTES_MAX {
-            self.room = BUFFER_BYTES_MIN;
-            self.buffer = BytesMut::with_capacity(self.room);
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! * [`link`]: the connection that all clients of a worker share, pipelined;
 //! * [`hold`]: replies that may not leave yet;
+//! * `reader`: its incoming half;
 //! * [`pinned`]: connections that one transaction has for itself, from a bounded pool;
 //! * [`connect`]: opening either, with the same greeting.
 //!
@@ -11,6 +12,7 @@ pub mod connect;
 pub mod hold;
 pub mod link;
 pub mod pinned;
+mod reader;
 
 use std::fmt;
 use std::rc::Rc;

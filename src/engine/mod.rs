@@ -414,3 +414,26 @@ fn backoff(attempts: u32) -> Duration {
 fn random() -> u64 {
     getrandom::u64().unwrap_or(0x9E37_79B9)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::backend::hold;
+    use crate::resp::build;
+    use crate::txn::names;
+
+    /// What links ask at the end of a batch is about the keys that the scripts write.
+    #[test]
+    fn links_ask_for_what_scripts_write() {
+        let questions: [(&[u8], &[u8], &[u8]); 4] = [
+            (hold::EXISTS_SETTLING, b"EXISTS", names::SETTLING),
+            (hold::HKEYS_SETTLING, b"HKEYS", names::SETTLING),
+            (hold::GET_EPOCH, b"GET", names::EPOCH),
+            (hold::EXISTS_INDEX, b"EXISTS", names::INDEX),
+        ];
+        for (question, command, key) in questions {
+            let mut expected = bytes::BytesMut::new();
+            build::command(&mut expected, [command, key]);
+            assert_eq!(question, &expected[..]);
+        }
+    }
+}
