@@ -4,7 +4,9 @@
 //! With every piece comes the shard's epoch as it was behind the piece. If on every shard it is
 //! the one that was known, with an empty index, before the first piece was sent anywhere, then
 //! no transaction over several shards was under way on any of them all that time, and the
-//! pieces belong together. Otherwise the read is repeated as a transaction, behind locks.
+//! pieces belong together. Otherwise the pieces are read again, against the epochs that came
+//! with them. Only after some tries the read becomes a transaction, behind locks: locks move the
+//! epoch, so reads that took them at once would drive each other to it.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -20,6 +22,9 @@ use crate::keyspace::Split;
 use crate::resp::{self, Command, CommandScanner, Limits, Scan, build};
 use crate::txn::plan::{self, Plan};
 use crate::txn::types::Part;
+
+/// Times that the pieces are read before locks are taken.
+const TRIES_MAX: u32 = 4;
 
 /// How the command is spread.
 pub enum Pieces {
@@ -44,6 +49,7 @@ pub struct Gather {
 struct State {
     pieces: Vec<Piece>,
     missing: usize,
+    tries: u32,
 }
 
 struct Piece {
@@ -89,6 +95,7 @@ impl Gather {
             state: RefCell::new(State {
                 missing: pieces.len(),
                 pieces,
+                tries: 1,
             }),
             context,
         });
@@ -131,23 +138,43 @@ impl Gather {
     }
 
     /// A piece failed: so does the command, whatever the others say.
-    fn refuse(&self, number: usize, failure: &Failure) {
+    fn refuse(self: &Rc<Self>, number: usize, failure: &Failure) {
         let mut reply = BytesMut::new();
         build::error(&mut reply, failure.to_string());
         self.take(number, reply.freeze(), true);
     }
 
-    fn take(&self, number: usize, reply: Bytes, is_consistent: bool) {
+    fn take(self: &Rc<Self>, number: usize, reply: Bytes, is_consistent: bool) {
         if self.is_last(number, reply, is_consistent) {
             let state = self.state.borrow();
             let mut replies = state.pieces.iter().map(|piece| &piece.reply);
             let is_final = state.pieces.iter().all(|piece| piece.is_consistent)
                 || replies.any(|reply| resp::is_error(reply));
             if is_final {
-                self.complete(&state)
+                self.complete(&state);
+            } else if state.tries < TRIES_MAX {
+                tokio::task::spawn_local(Rc::clone(&self).read_again());
             } else {
-                self.repeat_behind_locks(&state)
+                self.repeat_behind_locks(&state);
             }
+        }
+    }
+
+    /// Reads the pieces again, once the answers that came with the last ones were taken in.
+    async fn read_again(self: Rc<Self>) {
+        tokio::task::yield_now().await;
+        {
+            let mut state = self.state.borrow_mut();
+            state.tries += 1;
+            state.missing = state.pieces.len();
+            for piece in &mut state.pieces {
+                piece.epoch = self.context.engine.link(piece.shard).epoch();
+            }
+        }
+        let raw = self.command.clone();
+        let mut scanner = CommandScanner::new(scanned_before());
+        if let Ok(Scan::Command { .. }) = scanner.scan(&raw) {
+            self.send(&scanner.command(&raw), Isolation::Epoch);
         }
     }
 
@@ -180,10 +207,7 @@ impl Gather {
     }
 
     fn repeat_behind_locks(&self, state: &State) {
-        let mut scanner = CommandScanner::new(Limits {
-            command_bytes_max: usize::MAX,
-            ..Limits::default()
-        });
+        let mut scanner = CommandScanner::new(scanned_before());
         // What was sent was scanned before; it is as it was.
         let Ok(Scan::Command { .. }) = scanner.scan(&self.command) else {
             return;
@@ -203,6 +227,16 @@ impl Gather {
             .transact(plan, Answer::Bare, move |reply| {
                 session.complete(slot, reply)
             });
+    }
+}
+
+/// Limits for what passed the client's own.
+pub(super) fn scanned_before() -> Limits {
+    Limits {
+        command_bytes_max: usize::MAX,
+        bulk_bytes_max: usize::MAX,
+        inline_bytes_max: usize::MAX,
+        ..Limits::default()
     }
 }
 

@@ -9,13 +9,14 @@ use std::rc::Rc;
 use bytes::BytesMut;
 
 use super::dispatch::{DB, Dispatcher, Flow};
+use super::gather::scanned_before;
 use super::refusal::{self, fixed};
 use super::session::{Session, Want};
 use crate::backend::How;
 use crate::engine::{Answer, errors};
 use crate::keyspace::{CommandSpec, Lookup, Own, Treatment};
 use crate::metrics::Family;
-use crate::resp::{Command, CommandScanner, Limits, Scan, build};
+use crate::resp::{Command, CommandScanner, Scan, build};
 use crate::txn::plan::{Home, Misplaced, Plan};
 use crate::txn::queue::{Queue, Target};
 use crate::txn::script;
@@ -156,10 +157,7 @@ impl Dispatcher {
         // Where what has no keys goes: to a participant that has some, so that every branch has.
         let homes = queue.items().filter_map(|(_, target)| target.shard());
         let anywhere = homes.into_iter().next().unwrap_or_else(|| self.any_shard());
-        let mut scanner = CommandScanner::new(Limits {
-            command_bytes_max: usize::MAX,
-            ..Limits::default()
-        });
+        let mut scanner = CommandScanner::new(scanned_before());
         for (raw, target) in queue.items() {
             // What was queued was scanned and looked up before; it is as it was.
             let Ok(Scan::Command { .. }) = scanner.scan(raw) else {
