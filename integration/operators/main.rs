@@ -5,10 +5,12 @@
 // A test program has no outside that could reach its items.
 #![allow(unreachable_pub)]
 
+mod audit;
 mod forget;
 mod listing;
 mod plant;
 mod resolve;
+mod start;
 mod status;
 #[path = "../support/mod.rs"]
 mod support;

@@ -6,7 +6,8 @@
 //! life. A rewrite of the file (BGREWRITEAOF) right after the first start prevents both.
 //!
 //! INFO says nothing of it. So the file itself is read, if it can be: on the shard's machine, by
-//! who may read it. Whether the files found here are the shard's is told by their size.
+//! who may read it. Whether the files found here are the shard's is told by what its
+//! process has open, or by their size.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
@@ -78,11 +79,11 @@ async fn look(engine: &Rc<Engine>, shard: u16, facts: &Facts) -> Result<Option<D
     // Read in between: the size grows with every write.
     let facts = Facts::ask(engine, shard).await?;
     let after = read_manifest(&manifest)?;
-    let size = facts
-        .number("aof_current_size")
-        .ok_or("INFO tells no aof_current_size")?;
-    if !(before.bytes..=after.bytes).contains(&size) {
-        return Err(format!("{} is not this shard's", manifest.display()));
+    if !is_open(&facts, &after) && !has_size(&facts, &before, &after) {
+        return Err(format!(
+            "nothing shows that {} is this shard's",
+            manifest.display()
+        ));
     }
     let first = search(after.appended).await?;
     if first.is_none() {
@@ -93,10 +94,35 @@ async fn look(engine: &Rc<Engine>, shard: u16, facts: &Facts) -> Result<Option<D
     Ok(first.filter(|found| second.as_ref() == Some(found)))
 }
 
+/// Whether the shard's process has the last of the files open, where the system tells that.
+fn is_open(facts: &Facts, manifest: &Manifest) -> bool {
+    let (Some(pid), Some(last)) = (facts.number("process_id"), manifest.appended.last()) else {
+        return false;
+    };
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten();
+    let mut files = open.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+    files.any(|file| file == *last)
+}
+
+/// Whether the files are as long as the shard says. Until its first rewrite or restart it does
+/// not count the base; after a start that has cut the file it counts what was cut.
+fn has_size(facts: &Facts, before: &Manifest, after: &Manifest) -> bool {
+    let within = |size: u64| {
+        (before.bytes..=after.bytes).contains(&size)
+            || (before.appended_bytes..=after.appended_bytes).contains(&size)
+    };
+    facts.number("aof_current_size").is_some_and(within)
+}
+
 /// The files of an AOF.
+#[derive(Default)]
 struct Manifest {
     /// Those that commands are or were appended to, in order.
     appended: Vec<PathBuf>,
+    /// Their size.
+    appended_bytes: u64,
     /// Size of all.
     bytes: u64,
 }
@@ -107,10 +133,7 @@ fn read_manifest(path: &Path) -> Result<Manifest, String> {
     let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let read = file.take(MANIFEST_BYTES_MAX).read_to_string(&mut text);
     read.map_err(|error| format!("{}: {error}", path.display()))?;
-    let mut manifest = Manifest {
-        appended: Vec::new(),
-        bytes: 0,
-    };
+    let mut manifest = Manifest::default();
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         let after = |name: &str| {
@@ -129,6 +152,7 @@ fn read_manifest(path: &Path) -> Result<Manifest, String> {
             .map_err(|error| format!("{}: {error}", file.display()))?;
         manifest.bytes += size.len();
         if kind == "i" {
+            manifest.appended_bytes += size.len();
             manifest.appended.push(file);
         }
     }
