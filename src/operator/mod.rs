@@ -2,12 +2,12 @@
 //! them: the same from the command line, straight against the shards, and through any lockstep
 //! as `LOCKSTEP TXN …`.
 //!
-//! * [`list`]: what is unfinished, in doubt or left over;
-//! * [`show`]: one transaction in full;
-//! * [`status`]: what became of one;
-//! * [`resolve`]: finishing one, by the rules of recovery ([`forecast`] says beforehand how that
+//! * [`mod@list`]: what is unfinished, in doubt or left over;
+//! * [`mod@show`]: one transaction in full;
+//! * [`mod@status`]: what became of one;
+//! * [`mod@resolve`]: finishing one, by the rules of recovery ([`forecast`] says beforehand how that
 //!   goes), or [`forget`]ting what is left of it;
-//! * [`audit`]: how consistent the shards are, and what puts that at risk;
+//! * [`mod@audit`]: how consistent the shards are, and what puts that at risk;
 //! * [`look`] asks the shards, [`sight`] is what they say, [`render`] how people, programs and
 //!   clients are told.
 //!
