@@ -42,6 +42,10 @@ pub fn command() -> Command {
         .subcommand(dev_command())
         .subcommand(check_command())
         .subcommand(txn_command())
+        .subcommand(asking(
+            "audit",
+            "Say how consistent the shards are, what is left over, and what puts promises at risk",
+        ))
 }
 
 fn config_file() -> Arg {
@@ -188,6 +192,13 @@ pub fn invocation(matches: &ArgMatches, environment: Vec<(String, String)>) -> I
         Some(("dev", matches)) => Invocation::Dev(
             sources(matches, file(matches), environment),
             dev_options(matches),
+        ),
+        Some(("audit", matches)) => Invocation::Ask(
+            sources(matches, file(matches), environment),
+            console::Options {
+                question: console::Question::Audit,
+                json: matches.get_flag("json"),
+            },
         ),
         Some(("txn", matches)) => match matches.subcommand() {
             Some((verb, matches)) => Invocation::Ask(

@@ -33,6 +33,8 @@ pub enum Question {
     Status(TxnId),
     /// To settle one.
     Resolve(TxnId, Order),
+    /// How consistent the shards are.
+    Audit,
 }
 
 /// A question and the form of its answer.
@@ -98,6 +100,7 @@ async fn answer(engine: &Rc<Engine>, options: Options) -> Answer {
         Question::List { all } => print(&operator::list(engine, all).await, json),
         Question::Show(id, redact) => print(&operator::show(engine, &id, redact).await, json),
         Question::Resolve(id, order) => print(&operator::resolve(engine, &id, order).await, json),
+        Question::Audit => print(&operator::audit(engine).await, json),
         Question::Status(id) => print(&operator::told(engine, &id).await, json),
     }
 }

@@ -109,8 +109,10 @@ fn scalar(kind: &Kind, value: &DeValue<'_>) -> Result<String, String> {
         kind,
         Kind::Millis { .. } | Kind::Seconds { .. } | Kind::Count { .. } | Kind::Bytes { .. }
     );
-    let textual = !numeric || matches!(kind, Kind::Bytes { .. });
+    let is_switch = matches!(kind, Kind::Switch { .. });
+    let textual = !(numeric || is_switch) || matches!(kind, Kind::Bytes { .. });
     match value {
+        DeValue::Boolean(on) if is_switch => Ok(on.to_string()),
         DeValue::Integer(n) if numeric => Ok(decimal(n)),
         DeValue::String(text) if textual => Ok(text.clone().into_owned()),
         other => Err(format!(
@@ -127,6 +129,7 @@ fn wanted(kind: &Kind) -> &'static str {
     match kind {
         Kind::Millis { .. } | Kind::Seconds { .. } | Kind::Count { .. } => "an integer",
         Kind::Bytes { .. } => "an integer or a string",
+        Kind::Switch { .. } => "a boolean",
         Kind::Addresses { .. } => "a string or an array of strings",
         _ => "a string",
     }

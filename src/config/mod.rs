@@ -86,6 +86,8 @@ pub struct Config {
     pub shard_user: Option<String>,
     /// Password towards the shards; None: no AUTH is sent.
     pub shard_password: Option<Secret>,
+    /// Whether to serve shards whose eviction policy can tear transactions.
+    pub allow_unsafe_eviction: bool,
 
     /// What plain commands are isolated from.
     pub isolation: IsolationLevel,
@@ -136,6 +138,7 @@ impl Config {
             pinned_wait: Duration::ZERO,
             shard_user: None,
             shard_password: None,
+            allow_unsafe_eviction: false,
             isolation: IsolationLevel::Strict,
             lock_ttl: Duration::ZERO,
             lock_wait: Duration::ZERO,

@@ -93,6 +93,11 @@ pub enum Kind {
         /// Where it goes.
         set: fn(&mut Config, usize),
     },
+    /// Yes or no, written `true` or `false`; no when nobody sets it.
+    Switch {
+        /// Where it goes.
+        set: fn(&mut Config, bool),
+    },
     /// One of a few words.
     Choice {
         /// Value when nobody sets it.
@@ -144,6 +149,7 @@ impl Kind {
             Self::Seconds { .. } => "S",
             Self::Count { .. } => "N",
             Self::Bytes { .. } => "BYTES",
+            Self::Switch { .. } => "true|false",
             Self::Choice { .. } => "WORD",
             Self::Listen { .. } => "HOST:PORT",
             Self::Addresses { .. } => "HOST:PORT[,HOST:PORT…]",
@@ -159,6 +165,7 @@ impl Kind {
             | Self::Seconds { default, .. }
             | Self::Count { default, .. } => default.to_string(),
             Self::Bytes { default, .. } => human(*default),
+            Self::Switch { .. } => "false".to_owned(),
             Self::Choice { default, .. } => (*default).to_owned(),
             Self::Listen { default, .. } => Address::new(default.0, default.1).to_string(),
             _ => String::new(),
@@ -179,6 +186,7 @@ impl Kind {
                     human(*range.end())
                 )
             }
+            Self::Switch { .. } => "true, false".into(),
             Self::Choice { of, .. } => of.join(", "),
             Self::Listen { optional: true, .. } => "address, or empty for none".into(),
             Self::Listen { .. } => "address".into(),
@@ -205,6 +213,7 @@ impl Kind {
             Self::Count { default, set, .. } | Self::Bytes { default, set, .. } => {
                 set(config, to_usize(*default));
             }
+            Self::Switch { set } => set(config, false),
             Self::Choice { default, set, .. } => {
                 set(config, default);
             }
@@ -231,6 +240,7 @@ impl Kind {
             }
             Self::Count { range, set, .. } => number(one, range).map(|n| set(config, to_usize(n))),
             Self::Bytes { range, set, .. } => bytes(one, range).map(|n| set(config, to_usize(n))),
+            Self::Switch { set } => switch(one).map(|on| set(config, on)),
             Self::Choice { of, set, .. } => choice(one, of, |word| set(config, word)),
             Self::Listen { optional, set, .. } => {
                 listen(one, *optional).map(|address| set(config, address))
@@ -288,6 +298,14 @@ fn human(bytes: u64) -> String {
     {
         Some((suffix, unit)) => format!("{}{suffix}", bytes / unit),
         None => bytes.to_string(),
+    }
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    match text.trim() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(format!("must be true or false, got {text:?}")),
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::problem::environment_name;
 use super::setting::Kind::{
-    Addresses, Bytes, Choice, Count, Listen, Millis, Seconds, Secret, SecretFile, Text,
+    Addresses, Bytes, Choice, Count, Listen, Millis, Seconds, Secret, SecretFile, Switch, Text,
 };
 use super::{Group, IsolationLevel, LogFormat, LogLevel, Setting};
 
@@ -302,6 +302,15 @@ pub static SETTINGS: &[Setting] = &[
         },
         help: "Against what plain commands are isolated: strict, from every transaction that is \
                being applied; transactions, from none (transactions stay isolated from each other).",
+    },
+    Setting {
+        name: "allow-unsafe-eviction",
+        group: Group::Shards,
+        kind: Switch {
+            set: |c, v| c.allow_unsafe_eviction = v,
+        },
+        help: "Start even if a shard's maxmemory-policy is allkeys-…, which can evict what a \
+               transaction has promised and so tear it.",
     },
     Setting {
         name: "lock-ttl-ms",

@@ -3,7 +3,8 @@
 //!
 //! * [`attempt`]: drives one coordinator;
 //! * [`seat`]: one participant of an attempt: its requests, its pinned connection, its replies;
-//! * [`recover`]: drives a recoverer, and looks for what nobody finishes;
+//! * [`recover`]: drives a recoverer;
+//! * [`census`]: looks for what nobody finishes, and measures it;
 //! * [`turnstile`]: first come, first served inside the process;
 //! * [`blocking`]: commands that wait for data;
 //! * [`errors`]: what a client is told instead of replies;
@@ -12,6 +13,7 @@
 
 pub mod attempt;
 pub mod blocking;
+mod census;
 pub mod errors;
 pub mod inbox;
 pub mod inspect;

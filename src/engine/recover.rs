@@ -1,26 +1,18 @@
-//! Drives recoverers, and looks for transactions that nobody finishes.
+//! Drives recoverers.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::Engine;
 use super::seat::{Arrival, Request, Requests, unwatch};
 use crate::metrics::Recovery;
-use crate::resp::{self, build};
+use crate::resp::build;
 use crate::txn::recovery::{Recoverer, Start};
 use crate::txn::redo::Fidelity;
 use crate::txn::script::{self, ApplyPinned, answer};
-use crate::txn::{
-    Action, Applied, Ending, Event, Millis, Part, Reading, State, TxnId, names, redo,
-};
-
-/// One page of a search through the index of a shard.
-const SCAN_COUNT: &[u8] = b"200";
-/// Pages at most in one search; a longer index is searched on the next time.
-const SCAN_PAGES_MAX: usize = 50;
+use crate::txn::{Action, Applied, Ending, Event, Millis, Part, Reading, State, TxnId, redo};
 
 /// Whether a recovery waits for the deadline of the record it starts from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,67 +77,6 @@ impl Engine {
             }
             other => tracing::warn!(%id, ending = ?other, "a transaction is left to recovery"),
         }
-    }
-
-    /// Looks for transactions past their deadline on all shards, now and then, for ever.
-    pub async fn search_for_ever(self: Rc<Self>) {
-        let mut known = HashMap::new();
-        loop {
-            // With jitter, so that proxies do not all look at the same time.
-            let interval = self.times.scan_interval.as_millis() as u64;
-            tokio::time::sleep(Duration::from_millis(
-                interval / 2 + super::random() % interval.max(1),
-            ))
-            .await;
-            let mut found = HashMap::new();
-            for shard in 0..self.links.len() as u16 {
-                let part = Part { shard, db: 0 };
-                for id in self.indexed(shard).await {
-                    found.entry(id).or_insert(part);
-                }
-            }
-            for (id, part) in &found {
-                // Most live for milliseconds: only who is met twice is worth a look.
-                if known.contains_key(id) {
-                    self.recover(*part, id.clone()).await;
-                }
-            }
-            known = found;
-        }
-    }
-
-    /// The transactions in a shard's index.
-    async fn indexed(&self, shard: u16) -> Vec<TxnId> {
-        let (mut cursor, mut ids) = (Bytes::from_static(b"0"), Vec::new());
-        for _ in 0..SCAN_PAGES_MAX {
-            let mut request = BytesMut::new();
-            build::command(
-                &mut request,
-                [b"HSCAN", names::INDEX, &cursor, b"COUNT", SCAN_COUNT],
-            );
-            let Ok(reply) = self.ask(shard, &request).await else {
-                break;
-            };
-            let mut parts = resp::elements(&reply);
-            let (Some(next), Some(entries)) = (parts.next().and_then(resp::as_bulk), parts.next())
-            else {
-                break;
-            };
-            ids.extend(
-                resp::elements(entries)
-                    .skip(1)
-                    .step_by(2)
-                    .filter_map(resp::as_bulk)
-                    .map(|id| TxnId::new(String::from_utf8_lossy(id).into_owned())),
-            );
-            cursor = Bytes::copy_from_slice(next);
-            if &cursor[..] == b"0" {
-                break;
-            }
-        }
-        ids.sort_unstable();
-        ids.dedup();
-        ids
     }
 }
 

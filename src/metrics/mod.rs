@@ -62,6 +62,10 @@ pub struct Metrics {
     pub recoveries: Per<Recovery, Counter>,
     /// Transactions known to be past their deadline and not settled.
     pub in_doubt: Gauge,
+    /// Age of the oldest of them, in seconds.
+    pub in_doubt_oldest: Gauge,
+    /// Mean of the shards' [`ShardMetrics::consistency`].
+    pub consistency_mean: Gauge,
     handle: PrometheusHandle,
 }
 
@@ -106,6 +110,10 @@ pub struct ShardMetrics {
     pub lock_conflicts: Counter,
     /// Applies sent again.
     pub apply_retries: Counter,
+    /// Share of the transactions in its index that stand as they should.
+    pub consistency: Gauge,
+    /// Entries in its index.
+    pub locks_held: Gauge,
 }
 
 impl Metrics {
@@ -138,6 +146,8 @@ impl Metrics {
             lock_wait: maker.histogram(&names::LOCK_WAIT, &[]),
             recoveries: Per::new(|l| maker.counter(&names::RECOVERIES, &[text(l)])),
             in_doubt: maker.gauge(&names::IN_DOUBT, &[]),
+            in_doubt_oldest: maker.gauge(&names::IN_DOUBT_OLDEST, &[]),
+            consistency_mean: maker.gauge(&names::CONSISTENCY_MEAN, &[]),
             handle: maker.recorder.handle(),
         })
     }
@@ -217,6 +227,8 @@ impl Maker {
             held: gauge(&names::HELD_REPLIES),
             lock_conflicts: counter(&names::LOCK_CONFLICTS),
             apply_retries: counter(&names::APPLY_RETRIES),
+            consistency: gauge(&names::CONSISTENCY),
+            locks_held: gauge(&names::LOCKS_HELD),
         }
     }
 

@@ -129,6 +129,14 @@ metrics! {
         "Transactions of others, or left in doubt, that this process settled, by what it did.";
     IN_DOUBT = "transactions_in_doubt" Gauge, [],
         "Transactions that this process knows to be past their deadline and not settled.";
+    IN_DOUBT_OLDEST = "in_doubt_oldest_seconds" Gauge, [],
+        "Age of the oldest of them since its prepare; 0 when there is none.";
+    CONSISTENCY = "consistency_ratio" Gauge, ["shard"],
+        "Share of the transactions in the shard's index that stand as they should by now; 0 when it gives no answer.";
+    CONSISTENCY_MEAN = "consistency_ratio_mean" Gauge, [],
+        "Mean of that over all shards: 1 when nothing is in doubt or left over.";
+    LOCKS_HELD = "locks_held" Gauge, ["shard"],
+        "Keys or slots that transactions hold on the shard, as last looked.";
 }
 
 #[cfg(test)]

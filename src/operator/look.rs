@@ -263,15 +263,13 @@ pub(super) async fn holder(
     name: &[u8],
 ) -> Result<Held, String> {
     let lock = names::lock(name);
-    let requests: ([&[u8]; 3], [&[u8]; 3], [&[u8]; 2]) = (
-        [b"HGET", names::INDEX, name],
-        [b"HGET", names::SETTLING, name],
-        [b"GET", &lock],
-    );
+    let index: [&[u8]; 3] = [b"HGET", names::INDEX, name];
+    let settling: [&[u8]; 3] = [b"HGET", names::SETTLING, name];
+    let lock: [&[u8]; 2] = [b"GET", &lock];
     let (index, settling, lock) = try_join3(
-        command(engine, shard, &requests.0),
-        command(engine, shard, &requests.1),
-        command(engine, shard, &requests.2),
+        command(engine, shard, &index),
+        command(engine, shard, &settling),
+        command(engine, shard, &lock),
     )
     .await?;
     let is_ours = |reply: &Bytes| usize::from(resp::as_bulk(reply) == Some(id.as_str().as_bytes()));

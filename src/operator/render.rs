@@ -55,6 +55,14 @@ pub(super) fn printable(bytes: &[u8]) -> String {
     }
 }
 
+/// A word of a line in which words are separated by spaces.
+pub(super) fn quoted(word: &str) -> String {
+    match word.is_empty() || word.contains(' ') && !word.starts_with('<') {
+        true => format!("\"{word}\""),
+        false => word.to_owned(),
+    }
+}
+
 /// A span of time for people: `740 ms`, `12.3 s`, `2 h 5 min`.
 pub(super) fn span(ms: u64) -> String {
     match ms {

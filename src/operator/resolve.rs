@@ -26,6 +26,10 @@ use crate::engine::recover::{Deadline, NotBegun};
 use crate::txn::script::{self, answer};
 use crate::txn::{Aborted, Ending, Part, TxnId};
 
+/// To conclude anything from the wrong shards would be to tear it.
+const OTHER_MAP: &str = "its participants are not in this shard map: give the shards of the \
+                         lockstep that began it, all of them and in the same order";
+
 /// What an operator wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wish {
@@ -98,6 +102,9 @@ impl Resolution {
         if let Some(done) = self.nothing_to_do(condition, order.wish) {
             return done;
         }
+        if self.before.is_of_another_map() {
+            return Err(OTHER_MAP.into());
+        }
         let limits = engine.times().limits;
         let forecast = Forecast::of(&self.before, &limits, order.force);
         let ending = self.allowed(forecast, order.wish)?;
@@ -154,9 +161,7 @@ impl Resolution {
                 "shard {} gives no answer: nothing can be concluded without it",
                 self.address(part.shard)
             )),
-            Forecast::Malformed => Err(
-                "its participants are not in this shard map: give the shards of the lockstep that began it, in the same order".into(),
-            ),
+            Forecast::Malformed => Err(OTHER_MAP.into()),
             Forecast::Nothing => Err("nothing is left to start from".into()),
             Forecast::Ends(..) if wish == Wish::Commit && !commits => Err(
                 "it is not committed: a participant has no record, or is aborted, or its WATCH decides; what it should run is stored nowhere, so to commit would tear it".into(),

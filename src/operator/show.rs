@@ -11,7 +11,7 @@ use super::render::{self, Report};
 use super::sight::{Case, Condition, Held};
 use crate::engine::Engine;
 use crate::txn::script::{self, answer};
-use crate::txn::{Rule, TxnId, redo};
+use crate::txn::{Rule, State, TxnId, redo};
 
 /// Shown of one branch at most.
 const COMMANDS_MAX: usize = 1_000;
@@ -182,8 +182,19 @@ impl Shown {
         for (name, held) in &branch.holds {
             line("holds", &format!("{name}  ({})", render::held(*held)));
         }
+        let verb = match sight.state() {
+            Some(State::Applied) => "has run",
+            _ => "runs",
+        };
         for command in &branch.commands {
-            line("runs", &command.join(" "));
+            line(
+                verb,
+                &command
+                    .iter()
+                    .map(|word| render::quoted(word))
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            );
         }
         let more =
             branch.holds_len - branch.holds.len() + branch.commands_len - branch.commands.len();

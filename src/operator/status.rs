@@ -9,7 +9,7 @@ use super::look;
 use super::render::Report;
 use super::sight::Fate;
 use crate::engine::Engine;
-use crate::engine::recover::{Deadline, NotBegun};
+use crate::engine::recover::Deadline;
 use crate::txn::TxnId;
 
 /// How often a transaction that should be settled by now is looked at.
@@ -56,14 +56,12 @@ pub async fn status(engine: &Rc<Engine>, id: &TxnId) -> Result<Status, String> {
             Fate::Unknown => return Ok(Status::Unknown),
             Fate::Pending => return Ok(Status::Pending),
             Fate::Blind(shard) => return Err(blind(engine, shard, &case.sights)),
+            Fate::Recoverable(_) if case.is_of_another_map() => {
+                return Err(format!("transaction {id} belongs to another shard map"));
+            }
             Fate::Recoverable(part) => {
-                let settled = engine.settle(part, id.clone(), Deadline::Respected).await;
-                if matches!(settled, Err(NotBegun::Malformed)) {
-                    return Err(format!(
-                        "the record of transaction {id} on shard {} is of another shard map",
-                        engine.address(part.shard)
-                    ));
-                }
+                // If it cannot be settled, or somebody else is at it, the next look tells.
+                let _ = engine.settle(part, id.clone(), Deadline::Respected).await;
             }
         }
         tokio::time::sleep(PAUSE).await;

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::StartError;
+use super::{StartError, safety};
 use crate::backend::Dial;
 use crate::config::{Address, Config};
 use crate::keyspace::CommandTable;
@@ -54,6 +54,7 @@ pub(super) async fn discover(
     for address in &config.shards {
         let asked = ask_until_answered(config, address, readiness, shutdown).await?;
         versions.push(version(address, &asked.info)?);
+        safety::check(address, &asked.info, config.allow_unsafe_eviction)?;
         let Value::Array(_) = &asked.commands else {
             return Err(StartError::Shard(format!(
                 "shard {address} does not answer COMMAND with an array"
@@ -175,7 +176,7 @@ async fn ask(config: &Config, address: &Address) -> Result<Asked, String> {
 async fn exchange(mut stream: TcpStream) -> std::io::Result<Vec<Bytes>> {
     let mut request = BytesMut::new();
     build::command(&mut request, ["COMMAND"]);
-    build::command(&mut request, ["INFO", "server"]);
+    build::command(&mut request, ["INFO"]);
     stream.write_all(&request).await?;
     let (mut buffer, mut scanner, mut replies) = (
         BytesMut::new(),

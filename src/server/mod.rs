@@ -2,9 +2,11 @@
 //! listener that hands connections to them.
 //!
 //! * [`discover`]: the shards' command table and version;
+//! * [`safety`]: which shards are not served;
 //! * [`worker`]: one thread, one runtime, everything a client needs, shared with no other thread.
 
 mod discover;
+mod safety;
 mod worker;
 
 pub(crate) use worker::engine;
