@@ -153,7 +153,7 @@ impl Gather {
             if is_final {
                 self.complete(&state);
             } else if state.tries < TRIES_MAX {
-                tokio::task::spawn_local(Rc::clone(&self).read_again());
+                tokio::task::spawn_local(Rc::clone(self).read_again());
             } else {
                 self.repeat_behind_locks(&state);
             }
