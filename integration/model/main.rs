@@ -311,7 +311,7 @@ fn long_three_participants_with_a_second_transaction() {
 fn long_three_participants() {
     if is_long() {
         let sights = [FirstCommits, FirstAborts, RolledForward, RecoveredAborted];
-        check("three", small(three(Protocol::base())), 0, &sights);
+        check("three", small(three(Protocol::base())), 5_241_468, &sights);
     }
 }
 
@@ -319,6 +319,6 @@ fn long_three_participants() {
 fn long_three_participants_of_a_decider() {
     if is_long() {
         let sights = [FirstCommits, FirstNil, RolledForward, RecoveredAborted];
-        check("three, decider", small(three(decider())), 0, &sights);
+        check("three, decider", small(three(decider())), 476_450, &sights);
     }
 }

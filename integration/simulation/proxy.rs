@@ -5,7 +5,7 @@ use lockstep::txn::recovery::{Recoverer, Start};
 use lockstep::txn::*;
 
 use super::shard::{Ask, Shard, Watching};
-use super::world::{Bug, Happening, LIMITS, Request, World};
+use super::world::{Bug, CLOCK_ERROR_MS, Happening, LIMITS, Request, World};
 
 pub(crate) fn part(at: usize) -> Part {
     let shard = u16::try_from(at).expect("few shards");
@@ -92,28 +92,45 @@ impl World {
         }
         let id = self.history.begin(client, self.now);
         let task = self.new_task(proxy, id, Some(client));
-        let wanted = &self.history.clients[client];
-        let rule = wanted.rule();
-        if let (Rule::Decider(decider), Some(key)) = (rule, wanted.watched_key()) {
-            // The client's WATCH ran just now.
-            let shard = usize::from(decider.shard);
-            let len = self.shards[shard].data[key].len();
-            self.tasks[task].watching[shard] = Some(Watching {
-                record: None,
-                key: Some((key, len)),
-            });
-        }
-        let invited = |part: &Part| {
-            let shard = &self.shards[usize::from(part.shard)];
-            (*part, self.now + shard.ahead_ms + LIMITS.window_ms)
-        };
-        let participants = wanted.participants().iter().map(invited).collect();
+        self.watch(task, client);
+        let plan = self.plan(client);
         let mut out = Vec::new();
-        let plan = Plan { participants, rule };
         let now = self.own_clock(proxy);
         let machine = Coordinator::start(plan, &LIMITS, now, &mut out);
         self.tasks[task].machine = Machine::Coordinator(machine);
         self.act(task, out);
+    }
+
+    fn plan(&mut self, client: usize) -> Plan {
+        // What a proxy takes for a shard's clock is a little wrong.
+        let wrong = self.dice.below(CLOCK_ERROR_MS);
+        let invited = |part: &Part| {
+            let shard = &self.shards[usize::from(part.shard)];
+            (*part, self.now + shard.ahead_ms - wrong + LIMITS.window_ms)
+        };
+        let wanted = &self.history.clients[client];
+        Plan {
+            participants: wanted.participants().iter().map(invited).collect(),
+            rule: wanted.rule(),
+        }
+    }
+
+    /// Under the decider rule the client's WATCH runs now; somebody may write that key soon.
+    fn watch(&mut self, task: usize, client: usize) {
+        let wanted = &self.history.clients[client];
+        let (Rule::Decider(decider), Some(key)) = (wanted.rule(), wanted.watched_key()) else {
+            return;
+        };
+        let shard = usize::from(decider.shard);
+        let len = self.shards[shard].data[key].len();
+        self.tasks[task].watching[shard] = Some(Watching {
+            record: None,
+            key: Some((key, len)),
+        });
+        if self.dice.per_mille(self.weather.write) {
+            let at = self.now + self.dice.below(20);
+            self.at(at, Happening::Write { shard, key });
+        }
     }
 
     /// Looks through the index of every shard it reaches.

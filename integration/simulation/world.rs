@@ -29,6 +29,8 @@ pub(crate) const LIMITS: Limits = Limits {
 pub(crate) const RETENTION_MS: Millis = 700;
 /// What two shards' clocks may differ; less than the TTL, and than what retention has to spare.
 const SKEW_MS: Millis = 60;
+/// How wrong a proxy may be about a shard's clock.
+pub(crate) const CLOCK_ERROR_MS: Millis = 30;
 /// A proxy's own time limit for a request.
 const REQUEST_MS: Millis = 60;
 const SCAN_MS: Millis = 80;
@@ -56,7 +58,8 @@ pub(crate) struct Weather {
     stall: u64,
     evict: u64,
     refuse: u64,
-    write: u64,
+    /// Of a watched key, by somebody else.
+    pub(crate) write: u64,
 }
 
 impl Weather {
@@ -73,7 +76,7 @@ impl Weather {
             stall: some(100),
             evict: some(100),
             refuse: some(100),
-            write: some(300),
+            write: some(600),
         }
     }
 
@@ -107,6 +110,11 @@ pub(crate) struct Request {
 pub(crate) enum Happening {
     /// A client sends its transaction.
     Begin(usize),
+    /// Somebody else writes a key, around transactions.
+    Write {
+        shard: usize,
+        key: usize,
+    },
     Arrive(Request),
     Answer {
         task: usize,
@@ -250,6 +258,7 @@ impl World {
         }
         match happening {
             Happening::Begin(client) => self.begin(client),
+            Happening::Write { shard, key } => self.write(shard, key),
             Happening::Arrive(request) => self.arrive(request),
             Happening::Answer { task, call, event } => self.answer(task, call, event),
             Happening::Timer { task, at } => self.timer(task, at),
@@ -339,10 +348,10 @@ impl World {
         if self.dice.per_mille(self.weather.refuse) {
             shard.refuses_until = self.now + self.dice.below(2 * LIMITS.ttl_ms);
         }
-        if self.dice.per_mille(self.weather.write) {
-            let key = self.dice.index(shard.data.len());
-            shard.data[key].push(TxnId::new("plain"));
-        }
+    }
+
+    fn write(&mut self, shard: usize, key: usize) {
+        self.shards[shard].data[key].push(TxnId::new("plain"));
     }
 
     /// Whether nothing is on its way, and nothing left to do.
