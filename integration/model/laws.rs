@@ -5,7 +5,8 @@ use lockstep::txn::*;
 use stateright::Property;
 
 use super::bugs::{id, part};
-use super::model::{Protocol, Who};
+use super::machines::Who;
+use super::model::Protocol;
 use super::shards::key;
 use super::shared::fingerprint;
 use super::world::*;

@@ -286,3 +286,167 @@ impl Participant {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Millis = 10;
+    const RETENTION: Millis = 100;
+
+    fn promise(keys: &[&'static str]) -> Promise {
+        let keys = keys.iter().map(|key| Bytes::from_static(key.as_bytes()));
+        Promise {
+            keys: keys.collect(),
+            participants: vec![Part { shard: 0, db: 0 }, Part { shard: 1, db: 0 }],
+            rule: Rule::Implicit,
+            ttl_ms: TTL,
+            not_after_ms: 1000,
+        }
+    }
+
+    fn prepared(id: &TxnId, keys: &[&'static str]) -> Participant {
+        let mut shard = Participant::new();
+        assert_eq!(shard.prepare(0, id, &promise(keys)), Vote::Yes);
+        shard
+    }
+
+    fn ids() -> (TxnId, TxnId) {
+        (TxnId::new("t1"), TxnId::new("t2"))
+    }
+
+    /// I6: the index holds a key whether its lock still lives or not.
+    #[test]
+    fn a_key_is_held_until_release_even_without_its_lock() {
+        let (one, two) = ids();
+        let mut shard = prepared(&one, &["a", "b"]);
+        let held = |remaining_ms| {
+            let owner = one.clone();
+            Vote::No(Refusal::Held {
+                owner,
+                remaining_ms,
+            })
+        };
+        assert_eq!(shard.prepare(4, &two, &promise(&["b"])), held(6));
+        shard.locks.clear();
+        assert_eq!(shard.prepare(50, &two, &promise(&["b"])), held(0));
+        assert_eq!(shard.apply(60, &one), Applied::Now);
+        assert_eq!(shard.prepare(60, &two, &promise(&["b"])), held(0));
+        assert_eq!(
+            shard.release(61, &one, Leave::Nothing, RETENTION),
+            Released::Done
+        );
+        assert_eq!(shard.prepare(62, &two, &promise(&["b"])), Vote::Yes);
+    }
+
+    /// A refused prepare leaves no trace.
+    #[test]
+    fn a_no_changes_nothing() {
+        let (one, two) = ids();
+        let mut shard = prepared(&one, &["b"]);
+        let before = shard.clone();
+        let late = Promise {
+            not_after_ms: 4,
+            ..promise(&["a"])
+        };
+        assert_eq!(shard.prepare(5, &two, &late), Vote::No(Refusal::Late));
+        assert!(matches!(
+            shard.prepare(5, &two, &promise(&["a", "b"])),
+            Vote::No(_)
+        ));
+        let seen = Vote::No(Refusal::Seen(State::Prepared));
+        assert_eq!(shard.prepare(5, &one, &promise(&["a"])), seen);
+        assert_eq!(shard, before);
+    }
+
+    /// I2.
+    #[test]
+    fn applies_once_and_only_what_is_prepared() {
+        let (one, two) = ids();
+        let mut shard = prepared(&one, &["a"]);
+        assert_eq!(
+            shard.release(1, &one, Leave::Marker, RETENTION),
+            Released::StillPrepared
+        );
+        assert_eq!(shard.apply(1, &two), Applied::Not(None));
+        assert_eq!(shard.apply(1, &one), Applied::Now);
+        assert_eq!(shard.apply(2, &one), Applied::Not(Some(State::Applied)));
+        assert_eq!(
+            shard.abort(3, &one, Leave::Nothing, Some(1000), RETENTION),
+            Aborted::Applied
+        );
+        assert!(shard.settling.contains_key(&b"a"[..]));
+        assert_eq!(
+            shard.release(4, &one, Leave::Marker, RETENTION),
+            Released::Done
+        );
+        assert!(shard.is_clean());
+        assert_eq!(shard.apply(5, &one), Applied::Not(Some(State::Applied)));
+    }
+
+    /// Only absence is buried: a tombstone never hits what was prepared.
+    #[test]
+    fn tombstones_keep_prepares_out_and_spare_records() {
+        let (one, two) = ids();
+        let mut shard = prepared(&one, &["a"]);
+        assert_eq!(
+            shard.tombstone(1, &one, 1000, RETENTION),
+            Aborted::StillPrepared
+        );
+        assert_eq!(
+            shard.abort(1, &two, Leave::Marker, None, RETENTION),
+            Aborted::Done
+        );
+        assert_eq!(shard.state(&two), None);
+        assert_eq!(shard.tombstone(9, &two, 8, RETENTION), Aborted::Late);
+        assert_eq!(shard.tombstone(9, &two, 9, RETENTION), Aborted::Done);
+        let seen = Vote::No(Refusal::Seen(State::Aborted));
+        assert_eq!(shard.prepare(9 + RETENTION, &two, &promise(&["c"])), seen);
+        assert_eq!(
+            shard.prepare(10 + RETENTION, &two, &promise(&["c"])),
+            Vote::Yes
+        );
+    }
+
+    /// Markers tell what was decided; what is undecided or not released outlives everything.
+    #[test]
+    fn only_what_is_done_with_is_deleted_by_time() {
+        let (one, two) = ids();
+        let mut shard = prepared(&one, &["a"]);
+        assert_eq!(shard.prepare(0, &two, &promise(&["b"])), Vote::Yes);
+        assert_eq!(
+            shard.abort(1, &two, Leave::Marker, None, RETENTION),
+            Aborted::Done
+        );
+        assert_eq!(shard.state(&two), Some(State::Aborted));
+        shard.expire(1_000_000);
+        assert_eq!(shard.state(&two), None);
+        assert_eq!(shard.state(&one), Some(State::Prepared));
+        assert_eq!(shard.apply(1_000_000, &one), Applied::Now);
+        shard.expire(2_000_000);
+        assert_eq!(shard.state(&one), Some(State::Applied));
+    }
+
+    #[test]
+    fn a_release_takes_nothing_of_another() {
+        let (one, two) = ids();
+        let mut shard = prepared(&one, &["a"]);
+        assert_eq!(shard.apply(1, &one), Applied::Now);
+        let stale = shard.clone();
+        assert_eq!(
+            shard.release(2, &one, Leave::Nothing, RETENTION),
+            Released::Done
+        );
+        assert_eq!(shard.prepare(3, &two, &promise(&["a"])), Vote::Yes);
+        // The record is still there on a shard that released the first time for another reason.
+        shard
+            .records
+            .insert(one.clone(), stale.records[&one].clone());
+        let before = (shard.locks.clone(), shard.index.clone());
+        assert_eq!(
+            shard.release(4, &one, Leave::Nothing, RETENTION),
+            Released::Done
+        );
+        assert_eq!((shard.locks, shard.index), before);
+    }
+}
