@@ -71,8 +71,25 @@ impl Engine {
                     self.recover(*part, id.clone()).await;
                 }
             }
+            self.publish_doubts(&found);
             known = found;
         }
+    }
+
+    /// Keeps in mind what could not be settled.
+    fn note_doubt(&self, id: &TxnId, ending: &Ending) {
+        let mut in_doubt = self.in_doubt.borrow_mut();
+        match ending {
+            Ending::InDoubt { .. } | Ending::Contradiction(_) => in_doubt.insert(id.clone()),
+            _ => in_doubt.remove(id),
+        };
+    }
+
+    /// What is in no index any more was settled by somebody else.
+    fn publish_doubts(&self, found: &HashMap<TxnId, Part>) {
+        let mut in_doubt = self.in_doubt.borrow_mut();
+        in_doubt.retain(|id| found.contains_key(id));
+        self.metrics.in_doubt.set(in_doubt.len() as f64);
     }
 
     /// The transactions in a shard's index.
@@ -195,7 +212,10 @@ impl Drive {
         for action in std::mem::take(&mut self.actions) {
             match action {
                 Action::SetTimer(at) => self.timer = Some(at),
-                Action::Done(ending) => return Some(ending),
+                Action::Done(ending) => {
+                    self.engine.note_doubt(&self.requests.id, &ending);
+                    return Some(ending);
+                }
                 Action::Apply { part, .. } => {
                     tokio::task::spawn_local(apply_stored(self.requests.clone(), part));
                 }

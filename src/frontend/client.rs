@@ -10,8 +10,10 @@ use tokio::net::TcpStream;
 
 use super::Context;
 use super::dispatch::{Dispatcher, Flow};
+use super::refusal;
 use super::session::{Session, Want};
-use crate::resp::{CommandScanner, Limits, Scan, build};
+use crate::metrics::{ErrorKind, Limit};
+use crate::resp::{CommandScanner, Limits, ProtocolError, Scan, build};
 
 /// What one read into the worker's buffer asks for.
 const READ_BYTES: usize = 64 * 1024;
@@ -21,7 +23,8 @@ const READ_BYTES_MAX: usize = 1024 * 1024;
 
 /// Serves one connection to its end.
 pub async fn serve(context: Rc<Context>, stream: TcpStream, id: u64) {
-    let session = Session::new(id, stream, Rc::clone(&context.turn));
+    let (turn, tally) = (Rc::clone(&context.turn), Rc::clone(&context.tally));
+    let session = Session::new(id, stream, turn, tally);
     context
         .sessions
         .borrow_mut()
@@ -46,6 +49,8 @@ struct Client {
     /// Nothing more is handled before every reply has come in.
     is_barred: bool,
     room: Want,
+    /// Reading is paused, since there is no room.
+    is_paused: bool,
 }
 
 /// Why handling stopped.
@@ -71,6 +76,7 @@ impl Client {
                 slots: config.client_inflight_max - 1,
                 bytes: config.client_output_bytes_max,
             },
+            is_paused: false,
         }
     }
 
@@ -130,7 +136,7 @@ impl Client {
                 }
                 self.is_barred = false;
             }
-            if !self.session.is_now(self.room) {
+            if !self.has_room() {
                 return Stop::Stalled;
             }
             let bytes = &self.input[self.done..];
@@ -143,16 +149,44 @@ impl Client {
                 }
                 Ok(Scan::Empty { len }) => (len, Flow::Next),
                 Ok(Scan::Incomplete) => return Stop::NeedBytes,
-                Err(error) => {
-                    self.session
-                        .reply(|out| build::error(out, format!("ERR {error}")));
-                    self.dispatcher.close();
-                    return Stop::Closing;
-                }
+                Err(error) => return self.refuse(error),
             };
             self.done += flow.0;
             self.is_barred = matches!(flow.1, Flow::Bar);
         }
+    }
+
+    /// Whether the client is owed little enough to be listened to.
+    fn has_room(&mut self) -> bool {
+        let has_room = self.session.is_now(self.room);
+        if !has_room && !self.is_paused {
+            let is_full = self.session.unanswered() >= self.context.config.client_inflight_max;
+            let limit = if is_full {
+                Limit::ClientInflight
+            } else {
+                Limit::ClientOutput
+            };
+            self.context.metrics.limits_hit[limit].increment(1);
+        }
+        self.is_paused = !has_room;
+        has_room
+    }
+
+    /// Bytes that are no command: what follows them cannot be understood either.
+    fn refuse(&mut self, error: ProtocolError) -> Stop {
+        let limit = refusal::limit_of(error);
+        let metrics = &self.context.metrics;
+        match limit {
+            Some(limit) => {
+                metrics.limits_hit[limit].increment(1);
+                metrics.errors[ErrorKind::Limit].increment(1);
+            }
+            None => metrics.errors[ErrorKind::Protocol].increment(1),
+        }
+        self.session
+            .reply(|out| build::error(out, format!("ERR {error}")));
+        self.dispatcher.close();
+        Stop::Closing
     }
 
     /// Makes room for the next read: in the worker's own buffer when nothing is left over.

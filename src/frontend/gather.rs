@@ -17,6 +17,7 @@ use super::session::Session;
 use crate::backend::{Failure, How, Isolation, ReplySink};
 use crate::engine::Answer;
 use crate::keyspace::Split;
+use crate::metrics::ErrorKind;
 use crate::resp::{self, Command, CommandScanner, Limits, Scan, build};
 use crate::txn::plan::{self, Plan};
 use crate::txn::types::Part;
@@ -44,6 +45,8 @@ pub struct Gather {
 struct State {
     pieces: Vec<Piece>,
     missing: usize,
+    /// An error of our own that stands for a piece.
+    failed: Option<ErrorKind>,
 }
 
 struct Piece {
@@ -88,6 +91,7 @@ impl Gather {
             keys: keys.to_vec(),
             state: RefCell::new(State {
                 missing: pieces.len(),
+                failed: None,
                 pieces,
             }),
             context,
@@ -134,6 +138,7 @@ impl Gather {
     fn refuse(&self, number: usize, failure: &Failure) {
         let mut reply = BytesMut::new();
         build::error(&mut reply, failure.to_string());
+        self.state.borrow_mut().failed = Some(failure.kind());
         self.take(number, reply.freeze(), true);
     }
 
@@ -164,6 +169,9 @@ impl Gather {
     }
 
     fn complete(&self, state: &State) {
+        if let Some(kind) = state.failed {
+            self.context.metrics.errors[kind].increment(1);
+        }
         let pieces = state
             .pieces
             .iter()

@@ -6,7 +6,8 @@
 //! * [`multi`]: MULTI, EXEC, DISCARD, and what happens in between;
 //! * [`own`]: commands about the connection, answered here;
 //! * [`gather`]: split reads, from pieces to one reply;
-//! * [`refusal`]: every error text that is not a server's.
+//! * [`refusal`]: every error text that is not a server's;
+//! * [`tally`]: what sessions count.
 
 pub mod client;
 pub mod dispatch;
@@ -15,6 +16,7 @@ pub mod multi;
 pub mod own;
 pub mod refusal;
 pub mod session;
+pub mod tally;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -45,6 +47,8 @@ pub struct Context {
     pub turn: Rc<Turn>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What sessions count.
+    pub tally: Rc<tally::Tally>,
     /// Set when the process is to end: sessions close as soon as they are idle.
     pub is_draining: Cell<bool>,
     /// The clients of this worker.

@@ -4,19 +4,21 @@
 //! itself, or a transaction. Replies fill slots in any order, and leave in the order of the
 //! slots. A reply to the oldest slot goes straight into the outgoing buffer.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context as Task, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::tally::Tally;
 use crate::backend::{Failure, ReplySink};
+use crate::engine::errors;
 use crate::resp::build;
 use crate::turn::{Flush, Turn};
 
@@ -30,6 +32,9 @@ pub struct Session {
     /// Unique in the process; `CLIENT ID`.
     pub id: u64,
     turn: Rc<Turn>,
+    tally: Rc<Tally>,
+    /// When the client was last read from or written to.
+    active_at: Cell<Instant>,
     io: RefCell<Io>,
 }
 
@@ -69,7 +74,7 @@ pub enum Want {
 
 impl Session {
     /// A session over this connection.
-    pub fn new(id: u64, stream: TcpStream, turn: Rc<Turn>) -> Rc<Self> {
+    pub fn new(id: u64, stream: TcpStream, turn: Rc<Turn>, tally: Rc<Tally>) -> Rc<Self> {
         let io = Io {
             stream,
             out: BytesMut::new(),
@@ -83,7 +88,9 @@ impl Session {
         };
         Rc::new(Self {
             id,
+            active_at: Cell::new(turn.tick()),
             turn,
+            tally,
             io: RefCell::new(io),
         })
     }
@@ -166,6 +173,26 @@ impl Session {
         io.ring.is_empty() && io.out.is_empty()
     }
 
+    /// Ends a connection on which nothing has moved for so long, unless something is owed to
+    /// the client; whether it did.
+    pub fn close_if_idle(&self, now: Instant, limit: Duration) -> bool {
+        let idle_for = now.saturating_duration_since(self.active_at.get());
+        if idle_for < limit || !self.is_finished() {
+            return false;
+        }
+        let known = self.io.borrow_mut().failed.replace(io::ErrorKind::TimedOut);
+        if known.is_some() {
+            return false;
+        }
+        self.wake();
+        true
+    }
+
+    /// Replies that are missing, or wait for one that is.
+    pub fn unanswered(&self) -> usize {
+        self.io.borrow().ring.len()
+    }
+
     /// Wakes the session's task.
     pub fn wake(&self) {
         if let Some(task) = self.io.borrow_mut().task.take() {
@@ -190,10 +217,18 @@ impl Session {
             io.task = Some(task.waker().clone());
         }
         if io.is_blocked {
-            io.poll_write(task)
+            self.poll_write(&mut io, task)
         } else {
             Ok(())
         }
+    }
+
+    fn poll_write(&self, io: &mut Io, task: &mut Task<'_>) -> io::Result<()> {
+        let waiting = io.out.len();
+        let written = io.poll_write(task);
+        self.tally.wrote(waiting - io.out.len());
+        self.active_at.set(self.turn.now());
+        written
     }
 
     /// Reads more of what the client sends; 0 is its end.
@@ -202,7 +237,12 @@ impl Session {
     /// The connection is lost.
     pub fn poll_read(&self, buffer: &mut BytesMut, task: &mut Task<'_>) -> Poll<io::Result<usize>> {
         let mut io = self.io.borrow_mut();
-        pin!(io.stream.read_buf(buffer)).poll(task)
+        let read = pin!(io.stream.read_buf(buffer)).poll(task);
+        if let Poll::Ready(Ok(count)) = read {
+            self.tally.received(count);
+            self.active_at.set(self.turn.now());
+        }
+        read
     }
 
     /// Forgets what is owed, so that late replies find nothing: the client is gone.
@@ -261,9 +301,8 @@ impl Flush for Session {
         }
         // No task to wake: it is about to run, and goes on with what is blocked then.
         let waker = io.task.take();
-        let written = io.poll_write(&mut Task::from_waker(
-            waker.as_ref().unwrap_or(Waker::noop()),
-        ));
+        let mut task = Task::from_waker(waker.as_ref().unwrap_or(Waker::noop()));
+        let written = self.poll_write(&mut io, &mut task);
         let is_over = io.wants.is_some_and(|want| io.is_now(want)) || written.is_err();
         if let Err(error) = written {
             io.failed = Some(error.kind());
@@ -280,13 +319,19 @@ impl Flush for Session {
 
 impl ReplySink for Session {
     fn deliver(self: Rc<Self>, number: u64, reply: &[u8]) {
+        if number & EXEC != 0 {
+            self.tally.exec_ended(errors::native_outcome(reply));
+        }
         self.complete(number, reply);
     }
 
     fn fail(self: Rc<Self>, number: u64, failure: &Failure) {
         if number & EXEC != 0 {
-            return self.complete(number, &crate::engine::errors::failed(failure));
+            self.tally.exec_ended(errors::failed_outcome(failure));
+            self.tally.refused(errors::failed_kind(failure));
+            return self.complete(number, &errors::failed(failure));
         }
+        self.tally.refused(failure.kind());
         let mut reply = BytesMut::new();
         build::error(&mut reply, failure.to_string());
         self.complete(number, &reply);

@@ -2,9 +2,11 @@
 //! listener that hands connections to them.
 //!
 //! * [`discover`]: the shards' command table and version;
+//! * [`standing`]: whether a shard can be reached, over all workers;
 //! * [`worker`]: one thread, one runtime, everything a client needs, shared with no other thread.
 
 mod discover;
+mod standing;
 mod worker;
 
 use std::io;
@@ -23,7 +25,7 @@ use crate::engine::turnstile::Turnstile;
 use crate::frontend::ServerInfo;
 use crate::frontend::refusal::fixed;
 use crate::keyspace::{CommandTable, Topology};
-use crate::metrics::{Metrics, Rejection};
+use crate::metrics::{ErrorKind, Limit, Metrics, Rejection};
 use crate::readiness::Readiness;
 use crate::shutdown::Shutdown;
 
@@ -65,6 +67,8 @@ pub(crate) struct Common {
     pub turnstile: Arc<Turnstile>,
     pub shutdown: Shutdown,
     pub clients: Arc<AtomicUsize>,
+    /// By shard.
+    pub standings: Arc<[standing::Standing]>,
 }
 
 /// A client that was accepted.
@@ -95,7 +99,11 @@ impl Server {
         let learned = discover::discover(&config, &readiness, &shutdown).await?;
         let listener = listen(&config).await?;
         let address = listener.local_addr().map_err(StartError::Worker)?;
-        let addresses = config.shards.iter().map(ToString::to_string).collect();
+        let addresses: Vec<_> = config.shards.iter().map(ToString::to_string).collect();
+        let standings = addresses.iter().zip(&metrics.shards);
+        let standings = standings
+            .map(|(address, metrics)| standing::Standing::new(address, metrics, &readiness))
+            .collect();
         let common = Common {
             metrics,
             topology: Arc::new(Topology::new(addresses)),
@@ -107,6 +115,7 @@ impl Server {
             turnstile: Arc::default(),
             shutdown,
             clients: Arc::default(),
+            standings,
             config,
         };
         let workers = (0..common.config.workers_effective())
@@ -188,6 +197,8 @@ async fn accept_until_draining(listener: TcpListener, workers: Senders, common: 
 async fn admit(mut stream: TcpStream, workers: &Senders, common: &Common, next_id: &AtomicU64) {
     if common.clients.load(Ordering::Relaxed) >= common.config.clients_max {
         common.metrics.clients_rejected[Rejection::ClientsMax].increment(1);
+        common.metrics.limits_hit[Limit::Clients].increment(1);
+        common.metrics.errors[ErrorKind::Limit].increment(1);
         // Fits into any socket's empty buffer; whoever does not take it does not get it.
         let text = format!("-{}\r\n", fixed::MAX_CLIENTS);
         let _ = tokio::time::timeout(Duration::from_millis(10), stream.write_all(text.as_bytes()))
