@@ -10,8 +10,8 @@ const FUNCTION_LINES_MAX: usize = 70;
 
 /// Modules of the data path; each may use those before it. The first three are pure.
 const PATH: &[&str] = &[
-    "resp", "keyspace", "txn", "turn", "backend", "engine", "frontend", "server", "run", "dev",
-    "cli", "main",
+    "resp", "keyspace", "txn", "turn", "backend", "engine", "operator", "frontend", "server",
+    "console", "run", "dev", "cli", "main",
 ];
 const PURE: &[&str] = &["resp", "keyspace", "txn"];
 /// Leaves: each may use those before it and nothing of the path; the path but for its pure part

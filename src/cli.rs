@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 
 use crate::config::{self, Sources};
-use crate::{build, dev};
+use crate::operator::{Order, Redact, Wish};
+use crate::txn::TxnId;
+use crate::{build, console, dev};
 
 /// What the command line asks for.
 #[derive(Clone, Debug)]
@@ -17,6 +19,8 @@ pub enum Invocation {
     Dev(Sources, dev::Options),
     /// Report the mistakes of a file.
     Check(PathBuf),
+    /// Ask the shards something.
+    Ask(Sources, console::Options),
 }
 
 const ABOUT: &str = "A Redis proxy that spreads keys over plain Redis servers and runs MULTI/EXEC \
@@ -37,6 +41,7 @@ pub fn command() -> Command {
     config::with_flags(serve)
         .subcommand(dev_command())
         .subcommand(check_command())
+        .subcommand(txn_command())
 }
 
 fn config_file() -> Arg {
@@ -102,6 +107,79 @@ fn check_command() -> Command {
         .arg(config_file().required(true))
 }
 
+const WITHOUT_PROXY: &str = "This talks to the shards themselves; no lockstep need be running. The \
+                             shards must be given in the same order as to the lockstep that \
+                             serves them. The exit status is 0 when all is well and everything \
+                             asked for was done.";
+
+fn txn_command() -> Command {
+    let id = || {
+        Arg::new("id")
+            .value_name("ID")
+            .required(true)
+            .help("Id of the transaction")
+    };
+    let flag = |name: &'static str, help: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .action(ArgAction::SetTrue)
+            .help(help)
+    };
+    let list = asking(
+        "list",
+        "List transactions that are unfinished, in doubt or left over",
+    )
+    .arg(flag(
+        "all",
+        "Settled ones, too; looks at every key of every shard",
+    ));
+    let show = asking(
+        "show",
+        "Show a transaction: its record on every shard, what it holds and runs",
+    )
+    .arg(id())
+    .arg(flag("redact", "Show no keys and no values"));
+    let status = asking(
+        "status",
+        "Say what became of a transaction: committed, aborted, pending or unknown",
+    )
+    .arg(id());
+    let resolve = asking("resolve", "Finish a transaction by the rules of recovery")
+        .arg(id())
+        .arg(flag("commit", "Only if that means to commit it"))
+        .arg(flag("abort", "Only if that means to abort it"))
+        .arg(flag(
+            "forget",
+            "Drop what is left of it, when its records are gone",
+        ))
+        .arg(flag("dry-run", "Only say what would be done"))
+        .arg(flag(
+            "force",
+            "Do not wait for its deadline; only when the process that began it is gone for good",
+        ))
+        .group(ArgGroup::new("wish").args(["commit", "abort", "forget"]));
+    Command::new("txn")
+        .about("List, show and resolve transactions, straight against the shards")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands([list, show, status, resolve])
+}
+
+/// A command that asks the shards.
+fn asking(name: &'static str, about: &'static str) -> Command {
+    let command = Command::new(name)
+        .about(about)
+        .after_help(WITHOUT_PROXY)
+        .arg(config_file())
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .help("Answer in JSON"),
+        );
+    config::with_shard_flags(command)
+}
+
 /// Reads what [`command`] matched.
 pub fn invocation(matches: &ArgMatches, environment: Vec<(String, String)>) -> Invocation {
     let file = |matches: &ArgMatches| matches.get_one::<PathBuf>("config").cloned();
@@ -111,7 +189,48 @@ pub fn invocation(matches: &ArgMatches, environment: Vec<(String, String)>) -> I
             sources(matches, file(matches), environment),
             dev_options(matches),
         ),
+        Some(("txn", matches)) => match matches.subcommand() {
+            Some((verb, matches)) => Invocation::Ask(
+                sources(matches, file(matches), environment),
+                console::Options {
+                    question: question(verb, matches),
+                    json: matches.get_flag("json"),
+                },
+            ),
+            // Not without a subcommand; see `txn_command`.
+            None => Invocation::Serve(Sources::default()),
+        },
         _ => Invocation::Serve(sources(matches, file(matches), environment)),
+    }
+}
+
+fn question(verb: &str, matches: &ArgMatches) -> console::Question {
+    let id = || {
+        let id = matches.get_one::<String>("id").cloned().unwrap_or_default();
+        TxnId::new(id)
+    };
+    match verb {
+        "show" if matches.get_flag("redact") => console::Question::Show(id(), Redact::Yes),
+        "show" => console::Question::Show(id(), Redact::No),
+        "status" => console::Question::Status(id()),
+        "resolve" => console::Question::Resolve(id(), order(matches)),
+        _ => console::Question::List {
+            all: matches.get_flag("all"),
+        },
+    }
+}
+
+fn order(matches: &ArgMatches) -> Order {
+    let wishes = [
+        ("commit", Wish::Commit),
+        ("abort", Wish::Abort),
+        ("forget", Wish::Forget),
+    ];
+    let wish = wishes.into_iter().find(|(name, _)| matches.get_flag(name));
+    Order {
+        wish: wish.map_or(Wish::Finish, |(_, wish)| wish),
+        dry_run: matches.get_flag("dry-run"),
+        force: matches.get_flag("force"),
     }
 }
 
@@ -168,6 +287,37 @@ mod tests {
         };
         assert_eq!(sources.flags["shard"], ["a:1,b:1", "c:1"]);
         assert_eq!(sources.file, Some("x".into()));
+    }
+
+    #[test]
+    fn an_order_is_read_with_the_settings_of_the_shards() {
+        let line = [
+            "lockstep",
+            "txn",
+            "resolve",
+            "b0-1",
+            "--abort",
+            "--dry-run",
+            "--json",
+            "--shard",
+            "a:1",
+        ];
+        let matches = command().try_get_matches_from(line).unwrap();
+        let Invocation::Ask(sources, options) = invocation(&matches, Vec::new()) else {
+            panic!("must ask");
+        };
+        assert_eq!(sources.flags["shard"], ["a:1"]);
+        assert!(options.json);
+        let console::Question::Resolve(id, order) = options.question else {
+            panic!("must resolve");
+        };
+        assert_eq!(id.as_str(), "b0-1");
+        assert_eq!(
+            (order.wish, order.dry_run, order.force),
+            (Wish::Abort, true, false)
+        );
+        let two = ["lockstep", "txn", "resolve", "b0-1", "--abort", "--commit"];
+        assert!(command().try_get_matches_from(two).is_err());
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod backend;
 pub mod build;
 pub mod cli;
 pub mod config;
+pub mod console;
 pub mod dev;
 pub mod engine;
 pub mod frontend;
@@ -26,6 +27,7 @@ pub mod frontend;
 pub mod keyspace;
 pub mod logging;
 pub mod metrics;
+pub mod operator;
 pub mod readiness;
 #[deny(clippy::disallowed_methods)]
 pub mod resp;

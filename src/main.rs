@@ -8,7 +8,7 @@ use lockstep::cli::{self, Invocation};
 use lockstep::config::{self, Config, Loaded, Sources};
 use lockstep::run::{self, Running};
 use lockstep::server::StartError;
-use lockstep::{build, dev, logging, shutdown};
+use lockstep::{build, console, dev, logging, shutdown};
 
 /// Anything that ends the program with status 1, said on standard error.
 type Failure = Box<dyn std::error::Error>;
@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Invocation::Serve(sources) => serve(&sources),
         Invocation::Dev(sources, options) => try_out(&sources, options),
         Invocation::Check(path) => Ok(check(&path)),
+        Invocation::Ask(sources, options) => ask(&sources, options),
     };
     done.unwrap_or_else(|failure| {
         for line in failure.to_string().lines() {
@@ -83,6 +84,22 @@ fn try_out(sources: &Sources, options: dev::Options) -> Result<ExitCode, Failure
     dev::adjust(&mut loaded)?;
     start_logging(&loaded)?;
     Ok(block_on(dev::run(loaded.config, options))??)
+}
+
+fn ask(sources: &Sources, options: console::Options) -> Result<ExitCode, Failure> {
+    let mut loaded = config::load(sources)?;
+    if loaded.config.shards.is_empty() {
+        return Err(NO_SHARDS.into());
+    }
+    console::adjust(&mut loaded);
+    start_logging(&loaded)?;
+    let answer = block_on(console::run(loaded.config, options))??;
+    // Who stopped reading knows enough.
+    let _ = write!(io::stdout(), "{}", answer.text);
+    Ok(match answer.is_good {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
 fn check(path: &Path) -> ExitCode {

@@ -151,7 +151,8 @@ fn pause_in_the_middle() {
     let seen = run_under_faults(false, |cluster, rng| {
         faults::pause_proxies(cluster, rng, pauses, length)
     });
-    assert!(seen.recovered, "nothing was ever left in doubt");
+    // A proxy that wakes up may settle what it left before anybody else does.
+    assert!(seen.recovered || seen.failed, "the pauses hit nothing");
 }
 
 /// P1, P2, P5 against kill -9 of shards that keep what they acknowledged.

@@ -14,7 +14,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
-use support::{Cluster, Options, Redis, spread};
+use support::{Cluster, Options, Redis, ports::Port, spread};
 
 /// What becomes of the decided records, plus a little.
 const CLEAN_LIMIT: Duration = Duration::from_secs(10);
@@ -118,7 +118,10 @@ fn run(command: &mut Command, input: &str) -> String {
 
 /// Each key is on the shard of its slot, as a Redis Cluster node counts slots, and only there.
 fn check_places(cluster: &Cluster, keys: &[String]) {
-    let node = Redis::start(&["--cluster-enabled", "yes"]);
+    // Its bus would take the port 10,000 above, which the kernel may have given away.
+    let bus = Port::lease();
+    let bus_number = bus.number().to_string();
+    let node = Redis::start(&["--cluster-enabled", "yes", "--cluster-port", &bus_number]);
     let mut node = node.client();
     let shards = cluster.shards();
     for key in keys {

@@ -35,6 +35,14 @@ use crate::resp;
 /// Between two looks at what settles, while replies are held and nothing else is sent.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
+// The questions at the end of a batch; the names are those of `txn::names`, held equal by a test
+// of the engine.
+pub(crate) const EXISTS_SETTLING: &[u8] = b"*2\r\n$6\r\nEXISTS\r\n$19\r\n__lockstep:settling\r\n";
+pub(crate) const HKEYS_SETTLING: &[u8] = b"*2\r\n$5\r\nHKEYS\r\n$19\r\n__lockstep:settling\r\n";
+pub(crate) const GET_EPOCH: &[u8] = b"*2\r\n$3\r\nGET\r\n$16\r\n__lockstep:epoch\r\n";
+pub(crate) const EXISTS_INDEX: &[u8] = b"*2\r\n$6\r\nEXISTS\r\n$16\r\n__lockstep:index\r\n";
+pub(super) const NO: &[u8] = b":0\r\n";
+
 /// Who gets a reply, and under which number.
 pub(super) struct Receiver {
     pub sink: Rc<dyn ReplySink>,
@@ -222,4 +230,12 @@ fn tells_nothing(frame: &[u8]) -> bool {
             .unwrap_or_default();
         BEFORE.contains(&code)
     }
+}
+
+/// What settles is kept by slot, as decimal text.
+pub(super) fn slot(entry: &[u8]) -> Option<u16> {
+    std::str::from_utf8(resp::as_bulk(entry)?)
+        .ok()?
+        .parse()
+        .ok()
 }

@@ -19,21 +19,16 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::hold::{Check, Hold, Isolation, Receiver};
+use super::hold::{
+    Check, EXISTS_INDEX, EXISTS_SETTLING, GET_EPOCH, HKEYS_SETTLING, Hold, Isolation, NO, Receiver,
+    slot,
+};
 use super::reader::{BUFFER_BYTES_MIN, READ_BYTES_MAX, Reader};
 use super::request::{Batch, Expected, How, Pending};
 use super::{Cause, Dial, Failure, ReplySink};
 use crate::metrics::{Limit, Portion, ShardMetrics};
 use crate::resp::{self, Protocol, ReplyError};
 use crate::turn::{Flush, Turn};
-
-// The questions at the end of a batch; the names are those of `txn::names`, held equal by a test
-// of the engine.
-const EXISTS_SETTLING: &[u8] = b"*2\r\n$6\r\nEXISTS\r\n$19\r\n__lockstep:settling\r\n";
-const HKEYS_SETTLING: &[u8] = b"*2\r\n$5\r\nHKEYS\r\n$19\r\n__lockstep:settling\r\n";
-const GET_EPOCH: &[u8] = b"*2\r\n$3\r\nGET\r\n$16\r\n__lockstep:epoch\r\n";
-const EXISTS_INDEX: &[u8] = b"*2\r\n$6\r\nEXISTS\r\n$16\r\n__lockstep:index\r\n";
-const NO: &[u8] = b":0\r\n";
 
 /// Bounds and times of a link.
 #[derive(Clone, Debug)]
@@ -582,12 +577,4 @@ impl Flush for Link {
             task.wake();
         }
     }
-}
-
-/// What settles is kept by slot, as decimal text.
-fn slot(entry: &[u8]) -> Option<u16> {
-    std::str::from_utf8(resp::as_bulk(entry)?)
-        .ok()?
-        .parse()
-        .ok()
 }

@@ -1,4 +1,4 @@
-//! The incoming half of a link: bytes to replies.
+//! The incoming half of a link: bytes, framed into replies.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ pub(super) const BUFFER_BYTES_MIN: usize = 8 * 1024;
 /// A single read asks for at most this much.
 pub(super) const READ_BYTES_MAX: usize = 64 * 1024;
 
-/// The incoming half, owned by the link's task.
+/// Owned by the link's task.
 pub(super) struct Reader {
     pub(super) buffer: BytesMut,
     scanner: ReplyScanner,
@@ -37,7 +37,6 @@ impl Reader {
         }
     }
 
-    /// Makes room for the next read.
     pub(super) fn make_room(&mut self) {
         if self.buffer.len() == self.buffer.capacity() {
             // The last read filled what there was: more is coming.

@@ -4,11 +4,26 @@ use std::collections::BTreeMap;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::{SETTINGS, Setting};
+use super::{Group, SETTINGS, Setting};
 
 /// Adds a flag for every setting, under its group's heading.
 pub fn with_flags(command: Command) -> Command {
     command.args(SETTINGS.iter().map(flag))
+}
+
+/// The same for a command that only talks to the shards: the help shows what matters there.
+/// The others are accepted as well, so that one set of flags, or one file, serves for all.
+pub fn with_shard_flags(command: Command) -> Command {
+    let matters = |setting: &Setting| match setting.group {
+        Group::Shards | Group::Transactions => true,
+        Group::Addresses => setting.kind.is_list(),
+        Group::Process | Group::Clients => false,
+    };
+    command.args(
+        SETTINGS
+            .iter()
+            .map(|setting| flag(setting).hide(!matters(setting))),
+    )
 }
 
 fn flag(setting: &Setting) -> Arg {

@@ -19,7 +19,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use address::Address;
-pub use cli::{flags_given, with_flags};
+pub use cli::{flags_given, with_flags, with_shard_flags};
 pub use load::{Loaded, Sources, check_file, load};
 pub use problem::{Origin, Problem, Problems};
 pub use setting::{Group, Kind, Setting};

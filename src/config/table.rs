@@ -126,7 +126,7 @@ pub static SETTINGS: &[Setting] = &[
         name: "client-output-bytes-max",
         group: Group::Clients,
         kind: Bytes {
-            default: 64 * MIB,
+            default: 16 * MIB,
             range: 64 * KIB..=64 * GIB,
             set: |c, v| c.client_output_bytes_max = v,
         },

@@ -11,12 +11,8 @@ use crate::resp::{self, build};
 use crate::txn::{Cause, Outcome, Refusal, TxnId};
 
 /// The keys were not free within `lock-wait`.
-pub(super) fn waited_too_long(owner: Option<&TxnId>, lock_wait: Duration) -> BytesMut {
-    let by = owner.map_or(String::new(), |id| format!(" {id}"));
-    error(format!(
-        "EXECABORT Transaction discarded because of: its keys were held by other transactions{by} for {} ms (lock-wait-ms); nothing was applied",
-        lock_wait.as_millis()
-    ))
+pub(super) fn waited_too_long(answer: Answer, lock_wait: Duration) -> BytesMut {
+    discarded(&held(None, lock_wait), answer)
 }
 
 /// An EXEC that ran natively on one shard and got no reply.
@@ -78,28 +74,45 @@ pub(super) fn reply(
     match outcome {
         Outcome::Aborted(cause) => aborted(cause, answer, lock_wait),
         Outcome::CommittedRepliesLost => error(format!(
-            "ERR transaction {id} is committed, but its replies were lost"
+            "ERR transaction {id} is committed, but its replies were lost (LOCKSTEP TXN STATUS {id} confirms)"
         )),
         Outcome::WatchBroken => null_array(),
         Outcome::Committed | Outcome::Unknown => error(format!(
-            "ERR the outcome of transaction {id} is not known yet: it will be applied as a whole or not at all"
+            "ERR the outcome of transaction {id} is not known yet: it will be applied as a whole or not at all; ask LOCKSTEP TXN STATUS {id}"
         )),
     }
 }
 
 fn aborted(cause: &Cause, answer: Answer, lock_wait: Duration) -> BytesMut {
-    match cause {
-        Cause::No(_, Refusal::Held { owner, .. }) => waited_too_long(Some(owner), lock_wait),
+    let why = match cause {
+        Cause::No(_, Refusal::Held { owner, .. }) => held(Some(owner), lock_wait),
         // The shard's own words, as a single Redis would have used them.
-        Cause::No(_, Refusal::Refused(text)) if answer == Answer::Bare => error(text.clone()),
-        Cause::No(_, Refusal::Refused(text)) => error(format!("EXECABORT Transaction discarded because of: {text}")),
-        Cause::No(_, Refusal::Unreachable(text)) => {
-            error(format!("EXECABORT Transaction discarded because of: {text}; nothing was applied"))
+        Cause::No(_, Refusal::Refused(text)) if answer == Answer::Bare => {
+            return error(text.clone());
         }
+        Cause::No(_, Refusal::Refused(text)) => text.clone(),
+        Cause::No(_, Refusal::Unreachable(text)) => format!("{text}; nothing was applied"),
         Cause::No(_, Refusal::Late | Refusal::Seen(_)) | Cause::Silence => {
-            error("EXECABORT Transaction discarded because of: a shard did not answer in time; nothing was applied".into())
+            "a shard did not answer in time; nothing was applied".to_owned()
         }
+    };
+    discarded(&why, answer)
+}
+
+/// Nothing was applied, for this reason.
+fn discarded(why: &str, answer: Answer) -> BytesMut {
+    match answer {
+        Answer::Exec => error(format!("EXECABORT Transaction discarded because of: {why}")),
+        Answer::Bare => error(format!("ERR {why}")),
     }
+}
+
+fn held(owner: Option<&TxnId>, lock_wait: Duration) -> String {
+    let by = owner.map_or(String::new(), |id| format!(" {id}"));
+    let limit = lock_wait.as_millis();
+    format!(
+        "its keys were held by other transactions{by} for {limit} ms (lock-wait-ms); nothing was applied"
+    )
 }
 
 fn error(text: String) -> BytesMut {

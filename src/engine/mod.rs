@@ -7,12 +7,14 @@
 //! * [`turnstile`]: first come, first served inside the process;
 //! * [`blocking`]: commands that wait for data;
 //! * [`errors`]: what a client is told instead of replies;
-//! * [`inbox`]: what has arrived.
+//! * [`inbox`]: what has arrived;
+//! * [`inspect`]: what operators ask of it.
 
 pub mod attempt;
 pub mod blocking;
 pub mod errors;
 pub mod inbox;
+pub mod inspect;
 pub mod recover;
 pub mod seat;
 pub mod turnstile;
@@ -205,7 +207,7 @@ impl Engine {
             self.metrics.limits_hit[Limit::LockWait].increment(1);
             self.metrics.lock_wait.record(began.elapsed().as_secs_f64());
             self.count(Told::Aborted, began, 0);
-            return done(&errors::waited_too_long(None, self.times.lock_wait));
+            return done(&errors::waited_too_long(answer, self.times.lock_wait));
         };
         let (mut attempt, outcome, attempts) = self.attempt_until_decided(&work, began).await;
         let reply = match &outcome {
@@ -437,4 +439,27 @@ fn backoff(attempts: u32) -> Duration {
 /// A random number for spreading load; not for secrets.
 fn random() -> u64 {
     getrandom::u64().unwrap_or(0x9E37_79B9)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::backend::hold;
+    use crate::resp::build;
+    use crate::txn::names;
+
+    /// What links ask at the end of a batch is about the keys that the scripts write.
+    #[test]
+    fn links_ask_for_what_scripts_write() {
+        let questions: [(&[u8], &[u8], &[u8]); 4] = [
+            (hold::EXISTS_SETTLING, b"EXISTS", names::SETTLING),
+            (hold::HKEYS_SETTLING, b"HKEYS", names::SETTLING),
+            (hold::GET_EPOCH, b"GET", names::EPOCH),
+            (hold::EXISTS_INDEX, b"EXISTS", names::INDEX),
+        ];
+        for (question, command, key) in questions {
+            let mut expected = bytes::BytesMut::new();
+            build::command(&mut expected, [command, key]);
+            assert_eq!(question, &expected[..]);
+        }
+    }
 }

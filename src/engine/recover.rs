@@ -22,19 +22,58 @@ const SCAN_COUNT: &[u8] = b"200";
 /// Pages at most in one search; a longer index is searched on the next time.
 const SCAN_PAGES_MAX: usize = 50;
 
+/// Whether a recovery waits for the deadline of the record it starts from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Deadline {
+    /// Nothing is done before it.
+    Respected,
+    /// An operator says that the coordinator is gone for good.
+    Ignored,
+}
+
+/// Why a recovery was not begun.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotBegun {
+    /// This worker is at it already.
+    Busy,
+    /// The record could not be read.
+    Unreadable,
+    /// There is no record here, or one that says *aborted*.
+    Nothing,
+    /// The deadline is still so many milliseconds away.
+    Early(Millis),
+    /// The record is not one of ours, or belongs to another shard map.
+    Malformed,
+}
+
 impl Engine {
     /// Settles a transaction whose record was met at `part`, if its time is over. Does nothing
     /// if this worker is at it already.
     pub async fn recover(self: &Rc<Self>, part: Part, id: TxnId) {
+        // Why nothing was done is of no interest to who merely came across it.
+        let _ = self.settle(part, id, Deadline::Respected).await;
+    }
+
+    /// The same, and tells how it went.
+    ///
+    /// # Errors
+    /// Why nothing was begun.
+    pub async fn settle(
+        self: &Rc<Self>,
+        part: Part,
+        id: TxnId,
+        deadline: Deadline,
+    ) -> Result<Ending, NotBegun> {
         if !self.recovering.borrow_mut().insert(id.clone()) {
-            return;
+            return Err(NotBegun::Busy);
         }
-        let recovery = Drive::new(self, id.clone()).run(part).await;
+        let recovery = Drive::new(self, id.clone()).run(part, deadline).await;
         self.recovering.borrow_mut().remove(&id);
-        if let Some(ending) = recovery {
+        if let Ok(ending) = &recovery {
             tracing::info!(%id, ?ending, "recovered a transaction that nobody finished");
-            self.metrics.recoveries[label(&ending)].increment(1);
+            self.metrics.recoveries[label(ending)].increment(1);
         }
+        recovery
     }
 
     pub(super) fn note_ending(&self, id: &TxnId, ending: &Ending) {
@@ -154,9 +193,11 @@ impl Drive {
         }
     }
 
-    /// None when there is nothing to recover, or not yet.
-    async fn run(mut self, part: Part) -> Option<Ending> {
-        let reading = self.read(part).await?;
+    async fn run(mut self, part: Part, deadline: Deadline) -> Result<Ending, NotBegun> {
+        let mut reading = self.read(part).await.ok_or(NotBegun::Unreadable)?;
+        if let (Deadline::Ignored, Reading::Found(record)) = (deadline, &mut reading) {
+            record.now_ms = record.now_ms.max(record.deadline_ms);
+        }
         let now = self.engine.now();
         let mut recoverer = match Recoverer::start(
             part,
@@ -166,15 +207,17 @@ impl Drive {
             &mut self.actions,
         ) {
             Start::Recover(recoverer) => recoverer,
-            Start::Wait(_) | Start::Nothing => return None,
+            Start::Wait(ms) => return Err(NotBegun::Early(ms)),
+            Start::Nothing if reading == Reading::Unreachable => return Err(NotBegun::Unreadable),
+            Start::Nothing => return Err(NotBegun::Nothing),
             Start::Malformed => {
                 tracing::error!(id = %self.requests.id, %part, "a record is not as lockstep writes it; it needs an operator");
-                return None;
+                return Err(NotBegun::Malformed);
             }
         };
         loop {
             if let Some(ending) = self.act() {
-                return Some(ending);
+                return Ok(ending);
             }
             let event = self.next().await;
             if let Some(event) = event {

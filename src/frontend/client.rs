@@ -23,8 +23,13 @@ const READ_BYTES_MAX: usize = 1024 * 1024;
 
 /// Serves one connection to its end.
 pub async fn serve(context: Rc<Context>, stream: TcpStream, id: u64) {
-    let (turn, tally) = (Rc::clone(&context.turn), Rc::clone(&context.tally));
-    let session = Session::new(id, stream, turn, tally);
+    let session = Session::new(
+        id,
+        stream,
+        Rc::clone(&context.turn),
+        Rc::clone(&context.tally),
+        context.config.client_output_bytes_max,
+    );
     context
         .sessions
         .borrow_mut()
@@ -49,8 +54,8 @@ struct Client {
     /// Nothing more is handled before every reply has come in.
     is_barred: bool,
     room: Want,
-    /// Reading is paused, since there is no room.
-    is_paused: bool,
+    /// Reading is paused, since this limit was hit.
+    paused_by: Option<Limit>,
 }
 
 /// Why handling stopped.
@@ -76,7 +81,7 @@ impl Client {
                 slots: config.client_inflight_max - 1,
                 bytes: config.client_output_bytes_max,
             },
-            is_paused: false,
+            paused_by: None,
         }
     }
 
@@ -159,16 +164,16 @@ impl Client {
     /// Whether the client is owed little enough to be listened to.
     fn has_room(&mut self) -> bool {
         let has_room = self.session.is_now(self.room);
-        if !has_room && !self.is_paused {
-            let is_full = self.session.unanswered() >= self.context.config.client_inflight_max;
-            let limit = if is_full {
-                Limit::ClientInflight
-            } else {
-                Limit::ClientOutput
-            };
-            self.context.metrics.limits_hit[limit].increment(1);
+        let limit = if has_room {
+            None
+        } else {
+            self.session.limit_hit(self.room)
+        };
+        // Once for each pause, however often the task is woken in it.
+        if let Some(limit) = limit.filter(|_| limit != self.paused_by) {
+            self.context.tally.hit(limit);
         }
-        self.is_paused = !has_room;
+        self.paused_by = limit;
         has_room
     }
 

@@ -109,6 +109,7 @@ impl Dispatcher {
         let context = Rc::clone(&self.context);
         let spec = match context.table.lookup(command) {
             Lookup::Known(spec) => spec,
+            Lookup::Unknown if Self::is_lockstep(command) => return self.lockstep(command),
             Lookup::Unknown => return self.reject(refusal::unknown_command(command)),
             Lookup::UnknownSubcommand(spec) => return self.unknown_subcommand(spec, command),
         };
@@ -412,10 +413,11 @@ impl Dispatcher {
 
 /// How a command that is forwarded counts.
 fn family(spec: &CommandSpec) -> Family {
-    if spec.is(Flag::Write) {
-        Family::Write
-    } else {
+    // Scripts say neither: they may write.
+    if spec.is(Flag::ReadOnly) {
         Family::Read
+    } else {
+        Family::Write
     }
 }
 

@@ -6,12 +6,14 @@
 //! * [`multi`]: MULTI, EXEC, DISCARD, and what happens in between;
 //! * [`own`]: commands about the connection, answered here;
 //! * [`gather`]: split reads, from pieces to one reply;
+//! * [`lockstep`]: the command of that name, for operators and for who asks what became of one;
 //! * [`refusal`]: every error text that is not a server's;
 //! * [`tally`]: what sessions count.
 
 pub mod client;
 pub mod dispatch;
 pub mod gather;
+pub mod lockstep;
 pub mod multi;
 pub mod own;
 pub mod refusal;

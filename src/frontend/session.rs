@@ -19,11 +19,17 @@ use tokio::net::TcpStream;
 use super::tally::Tally;
 use crate::backend::{Failure, ReplySink};
 use crate::engine::errors;
+use crate::metrics::Limit;
 use crate::resp::build;
 use crate::turn::{Flush, Turn};
 
 /// The outgoing buffer shrinks back to nothing when it is empty and larger than this.
 const OUT_BYTES_KEPT: usize = 16 * 1024;
+/// Replies that may be missing before any has come. With each one that comes there may be one
+/// more, so that a client cannot ask for much before it is known how large its replies are.
+const WINDOW_AT_FIRST: usize = 16;
+/// A client is cut off when this many times `bytes_max` are owed to it.
+const CUT_OFF_TIMES: usize = 4;
 /// Set in the number of a slot whose command is an EXEC: its failure is told differently.
 const EXEC: u64 = 1 << 63;
 
@@ -42,6 +48,14 @@ struct Io {
     stream: TcpStream,
     out: BytesMut,
     ring: VecDeque<Slot>,
+    /// Bytes of replies in the ring.
+    ready_bytes: usize,
+    /// Bytes of a reply, as they have been lately: a large one is remembered for a while.
+    reply_bytes: usize,
+    /// Replies that may be missing.
+    window: usize,
+    /// Bytes of replies that may be kept; see [`Session::new`].
+    bytes_max: usize,
     /// Number of the slot at the front of the ring.
     head: u64,
     task: Option<Waker>,
@@ -73,12 +87,24 @@ pub enum Want {
 }
 
 impl Session {
-    /// A session over this connection.
-    pub fn new(id: u64, stream: TcpStream, turn: Rc<Turn>, tally: Rc<Tally>) -> Rc<Self> {
+    /// A session over this connection. `bytes_max`: no more commands are handled while more than
+    /// that is owed to the client, or expected to be. A client to which several times that much
+    /// is owed all the same is cut off, as redis-server does.
+    pub fn new(
+        id: u64,
+        stream: TcpStream,
+        turn: Rc<Turn>,
+        tally: Rc<Tally>,
+        bytes_max: usize,
+    ) -> Rc<Self> {
         let io = Io {
             stream,
             out: BytesMut::new(),
             ring: VecDeque::new(),
+            ready_bytes: 0,
+            reply_bytes: 0,
+            window: WINDOW_AT_FIRST,
+            bytes_max,
             head: 0,
             task: None,
             is_dirty: false,
@@ -121,6 +147,7 @@ impl Session {
         } else {
             let mut reply = BytesMut::new();
             write(&mut reply);
+            io.ready_bytes += reply.len();
             io.ring.push_back(Slot::Ready(reply.freeze()));
         }
     }
@@ -132,24 +159,22 @@ impl Session {
         let Some(index) = (number & !EXEC).checked_sub(io.head) else {
             return;
         };
+        io.learn(reply.len());
         if index > 0 {
             if let Some(slot) = io.ring.get_mut(index as usize) {
+                io.ready_bytes += reply.len();
                 *slot = Slot::Ready(Bytes::copy_from_slice(reply));
             }
-            return;
-        }
-        if io.ring.pop_front().is_none() {
-            return;
-        }
-        io.out.extend_from_slice(reply);
-        io.head += 1;
-        while let Some(Slot::Ready(reply)) = io.ring.front() {
+        } else if io.ring.pop_front().is_some() {
             io.out.extend_from_slice(reply);
-            io.ring.pop_front();
             io.head += 1;
+            io.drain_ring();
+            self.mark_dirty(io);
+            io.wake_if_wanted();
         }
-        self.mark_dirty(io);
-        io.wake_if_wanted();
+        if io.cut_off_if_deaf() {
+            self.tally.hit(Limit::ClientOutput);
+        }
     }
 
     fn mark_dirty(self: &Rc<Self>, io: &mut Io) {
@@ -188,9 +213,17 @@ impl Session {
         true
     }
 
-    /// Replies that are missing, or wait for one that is.
-    pub fn unanswered(&self) -> usize {
-        self.io.borrow().ring.len()
+    /// The limit of the settings that keeps a client from having this room, if one does. (There
+    /// may be none: replies are waited for until their size is known, too.)
+    pub fn limit_hit(&self, want: Want) -> Option<Limit> {
+        let io = self.io.borrow();
+        match want {
+            Want::Room { slots, .. } if io.ring.len() > slots => Some(Limit::ClientInflight),
+            Want::Room { bytes, .. } if io.out.len() > bytes || io.expects_too_much() => {
+                Some(Limit::ClientOutput)
+            }
+            _ => None,
+        }
     }
 
     /// Wakes the session's task.
@@ -260,8 +293,52 @@ impl Io {
     fn is_now(&self, want: Want) -> bool {
         match want {
             Want::Idle => self.ring.is_empty(),
-            Want::Room { slots, bytes } => self.ring.len() <= slots && self.out.len() <= bytes,
+            Want::Room { slots, bytes } => {
+                self.ring.len() <= slots.min(self.window)
+                    && self.out.len() <= bytes
+                    && !self.expects_too_much()
+            }
         }
+    }
+
+    /// Whether the replies that are missing will be too much, if they are like the last ones.
+    fn expects_too_much(&self) -> bool {
+        let expected = self.ring.len().saturating_mul(self.reply_bytes);
+        !self.ring.is_empty() && expected > self.bytes_max
+    }
+
+    /// Moves the replies whose turn has come.
+    fn drain_ring(&mut self) {
+        while let Some(Slot::Ready(reply)) = self.ring.front() {
+            self.out.extend_from_slice(reply);
+            self.ready_bytes = self.ready_bytes.saturating_sub(reply.len());
+            self.ring.pop_front();
+            self.head += 1;
+        }
+    }
+
+    /// A large reply counts at once, and is forgotten slowly.
+    fn learn(&mut self, bytes: usize) {
+        self.reply_bytes = bytes.max(self.reply_bytes - self.reply_bytes / 8);
+        self.window += 1;
+    }
+
+    /// What was asked for when replies were small may be large when it comes. Whether it was.
+    fn cut_off_if_deaf(&mut self) -> bool {
+        let owed = self.out.len() + self.ready_bytes;
+        if owed <= self.bytes_max.saturating_mul(CUT_OFF_TIMES)
+            || self.out.len() <= self.reply_bytes
+        {
+            return false;
+        }
+        (self.out, self.ready_bytes) = (BytesMut::new(), 0);
+        self.head += self.ring.len() as u64;
+        self.ring = VecDeque::new();
+        self.failed = Some(io::ErrorKind::OutOfMemory);
+        if let Some(task) = self.task.take() {
+            task.wake();
+        }
+        true
     }
 
     fn wake_if_wanted(&mut self) {

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use crate::metrics::{ErrorKind, Metrics, Outcome, Scope};
+use crate::metrics::{ErrorKind, Limit, Metrics, Outcome, Scope};
 
 /// The counts of one worker's sessions.
 pub struct Tally {
@@ -39,6 +39,11 @@ impl Tally {
     /// An error of our own was given to a client.
     pub(super) fn refused(&self, kind: ErrorKind) {
         self.metrics.errors[kind].increment(1);
+    }
+
+    /// A limit was hit.
+    pub(super) fn hit(&self, limit: Limit) {
+        self.metrics.limits_hit[limit].increment(1);
     }
 
     /// An EXEC that ran natively on one shard was answered.

@@ -159,7 +159,8 @@ label! {
         ClientInflight = "client_inflight",
         /// `client-input-bytes-max`, by a command or by the queue of a MULTI.
         ClientInput = "client_input",
-        /// `client-output-bytes-max`: reading from the client paused.
+        /// `client-output-bytes-max`: reading from the client paused, or, when several times as
+        /// much was owed to it, it was disconnected.
         ClientOutput = "client_output",
         /// `inline-bytes-max`.
         InlineBytes = "inline_bytes",

@@ -74,7 +74,7 @@ metrics! {
     ERRORS = "errors_total" Counter, ["kind"],
         "Errors that lockstep itself gave to clients; those of shards are passed on and not counted. shard_down: nothing was sent; reply_lost: maybe executed; aborted: an EXEC of which nothing was applied; outcome_unknown and replies_lost: an EXEC that may be, and that is committed.";
     LIMITS_HIT = "limits_hit_total" Counter, ["limit"],
-        "How often a limit of the configuration was hit; client_inflight and client_output only pause reading from the client.";
+        "How often a limit of the configuration was hit; client_inflight and client_output pause reading from the client, client_output many times over disconnects it.";
 
     SHARD_UP = "shard_up" Gauge, ["shard"],
         "1 while every worker has a connection to the shard, else 0.";

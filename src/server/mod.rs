@@ -9,6 +9,8 @@ mod discover;
 mod standing;
 mod worker;
 
+pub(crate) use worker::engine;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
@@ -194,15 +196,12 @@ async fn accept_until_draining(listener: TcpListener, workers: Senders, common: 
     }
 }
 
-async fn admit(mut stream: TcpStream, workers: &Senders, common: &Common, next_id: &AtomicU64) {
+async fn admit(stream: TcpStream, workers: &Senders, common: &Common, next_id: &AtomicU64) {
     if common.clients.load(Ordering::Relaxed) >= common.config.clients_max {
         common.metrics.clients_rejected[Rejection::ClientsMax].increment(1);
         common.metrics.limits_hit[Limit::Clients].increment(1);
         common.metrics.errors[ErrorKind::Limit].increment(1);
-        // Fits into any socket's empty buffer; whoever does not take it does not get it.
-        let text = format!("-{}\r\n", fixed::MAX_CLIENTS);
-        let _ = tokio::time::timeout(Duration::from_millis(10), stream.write_all(text.as_bytes()))
-            .await;
+        tokio::spawn(turn_away(stream));
         return;
     }
     let Some((sender, clients)) = workers
@@ -221,6 +220,20 @@ async fn admit(mut stream: TcpStream, workers: &Senders, common: &Common, next_i
     let id = next_id.fetch_add(1, Ordering::Relaxed);
     // Fails only when the worker is gone, that is, when the process ends.
     let _ = sender.send(Accepted { stream, id }).await;
+}
+
+/// Says why, and gives the client a moment to take it: closing at once would throw it away
+/// with what the client has sent already.
+async fn turn_away(mut stream: TcpStream) {
+    let farewell = async {
+        let text = format!("-{}\r\n", fixed::MAX_CLIENTS);
+        stream.write_all(text.as_bytes()).await?;
+        stream.shutdown().await?;
+        let mut ignored = [0; 512];
+        while stream.read(&mut ignored).await? > 0 {}
+        io::Result::Ok(())
+    };
+    let _ = tokio::time::timeout(Duration::from_millis(200), farewell).await;
 }
 
 fn prepare(stream: TcpStream, common: &Common) -> io::Result<std::net::TcpStream> {

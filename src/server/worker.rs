@@ -22,10 +22,11 @@ use crate::backend::link::LinkOptions;
 use crate::backend::pinned::PoolOptions;
 use crate::backend::{Link, Pool};
 use crate::config::{Config, IsolationLevel};
+use crate::engine::turnstile::Turnstile;
 use crate::engine::{Engine, Times};
 use crate::frontend::tally::Tally;
 use crate::frontend::{Context, client};
-use crate::metrics::Limit;
+use crate::metrics::{Limit, Metrics};
 use crate::resp::{Limits, Protocol};
 use crate::turn::Turn;
 use crate::txn;
@@ -184,35 +185,8 @@ fn close_idle(context: &Context, now: Instant) {
 fn context(common: &Common) -> Rc<Context> {
     let config = &common.config;
     let turn = Rc::new(Turn::default());
-    let limits = Limits {
-        reply_bytes_max: config.reply_bytes_max,
-        ..Limits::default()
-    };
-    let (mut links, mut pools, mut waiters) = (Vec::new(), Vec::new(), Vec::new());
-    for (address, metrics) in config.shards.iter().zip(&common.metrics.shards) {
-        let dial = dial(config, address);
-        let link = Link::new(
-            dial.clone(),
-            Protocol::Resp2,
-            link_options(config, limits),
-            Rc::clone(&turn),
-            metrics.clone(),
-        );
-        spawn_local(Rc::clone(&link).run());
-        links.push(link);
-        let pool = || Pool::new(dial.clone(), pool_options(config, limits), metrics.clone());
-        pools.push(pool());
-        waiters.push(pool());
-    }
-    let engine = Engine::new(
-        links,
-        pools,
-        waiters,
-        times(config),
-        Arc::clone(&common.turnstile),
-        Arc::clone(&common.metrics),
-        boot_id(),
-    );
+    let turnstile = Arc::clone(&common.turnstile);
+    let engine = engine(config, &common.metrics, turnstile, &turn);
     Rc::new(Context {
         config: Arc::clone(config),
         topology: Arc::clone(&common.topology),
@@ -226,6 +200,45 @@ fn context(common: &Common) -> Rc<Context> {
         sessions: RefCell::new(HashMap::new()),
         buffer: RefCell::new(BytesMut::new()),
     })
+}
+
+/// Links and pools to all shards, and the engine over them. Must run on a thread with local
+/// tasks; the links run as such from now on.
+pub(crate) fn engine(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    turnstile: Arc<Turnstile>,
+    turn: &Rc<Turn>,
+) -> Rc<Engine> {
+    let limits = Limits {
+        reply_bytes_max: config.reply_bytes_max,
+        ..Limits::default()
+    };
+    let (mut links, mut pools, mut waiters) = (Vec::new(), Vec::new(), Vec::new());
+    for (address, metrics) in config.shards.iter().zip(&metrics.shards) {
+        let dial = dial(config, address);
+        let link = Link::new(
+            dial.clone(),
+            Protocol::Resp2,
+            link_options(config, limits),
+            Rc::clone(turn),
+            metrics.clone(),
+        );
+        spawn_local(Rc::clone(&link).run());
+        links.push(link);
+        let pool = || Pool::new(dial.clone(), pool_options(config, limits), metrics.clone());
+        pools.push(pool());
+        waiters.push(pool());
+    }
+    Engine::new(
+        links,
+        pools,
+        waiters,
+        times(config),
+        turnstile,
+        Arc::clone(metrics),
+        boot_id(),
+    )
 }
 
 fn link_options(config: &Config, limits: Limits) -> LinkOptions {
