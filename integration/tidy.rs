@@ -119,6 +119,50 @@ fn functions_are_short_enough_to_read() {
 }
 
 #[test]
+fn every_setting_and_every_metric_is_used() {
+    let (declared, users): (Vec<_>, Vec<_>) = sources()
+        .into_iter()
+        .partition(|s| s.module == "config" || s.module == "metrics");
+    let code: String = users
+        .iter()
+        .flat_map(|s| s.lines.join("\n").into_bytes())
+        .map(char::from)
+        .collect();
+    let mut unused = String::new();
+    for source in &declared {
+        for (number, line) in source.lines.iter().enumerate() {
+            let Some(usage) = usage_of(source, line) else {
+                continue;
+            };
+            if !code.contains(&usage) {
+                let _ = writeln!(
+                    unused,
+                    "{}:{}: nobody uses {usage}",
+                    source.path.display(),
+                    number + 1
+                );
+            }
+        }
+    }
+    assert!(unused.is_empty(), "\n{unused}");
+}
+
+/// What a use of the setting, metric or label value declared here looks like.
+fn usage_of(source: &Source, line: &str) -> Option<String> {
+    let is_public_field = line.starts_with("    pub ") && line.ends_with(',');
+    match source.path.to_str()? {
+        "src/config/mod.rs" | "src/metrics/mod.rs" if is_public_field => {
+            let name = line.trim_start().strip_prefix("pub ")?.split(':').next()?;
+            Some(format!(".{name}"))
+        }
+        "src/metrics/labels.rs" if line.starts_with("        ") && line.ends_with("\",") => {
+            Some(format!("::{}", line.trim_start().split(' ').next()?))
+        }
+        _ => None,
+    }
+}
+
+#[test]
 fn this_test_sees_what_it_looks_for() {
     assert!(
         may_use("txn", "resp") && may_use("engine", "backend") && may_use("frontend", "config")

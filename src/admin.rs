@@ -78,12 +78,15 @@ async fn healthz() -> Response {
 }
 
 async fn readyz(State(shown): State<Shown>) -> Response {
-    let reasons = shown.readiness.reasons();
-    if reasons.is_empty() {
-        return answer(StatusCode::OK, TEXT, "ready\n".to_owned());
-    }
-    let text = format!("not ready\n{}\n", reasons.join("\n"));
-    answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
+    let mut lines = shown.readiness.reasons();
+    let (status, summary) = if lines.is_empty() {
+        (StatusCode::OK, "ready")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready")
+    };
+    lines.insert(0, summary.to_owned());
+    lines.extend(shown.readiness.notes());
+    answer(status, TEXT, lines.join("\n") + "\n")
 }
 
 fn answer(status: StatusCode, content_type: &'static str, body: String) -> Response {

@@ -11,3 +11,4 @@ mod install;
 mod running;
 #[path = "../support/mod.rs"]
 mod support;
+mod watching;

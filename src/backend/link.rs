@@ -24,9 +24,10 @@ use super::hold::{
     slot,
 };
 use super::reader::{BUFFER_BYTES_MIN, READ_BYTES_MAX, Reader};
+use super::request::{Batch, Expected, How, Pending};
 use super::{Cause, Dial, Failure, ReplySink};
-use crate::metrics::ShardMetrics;
-use crate::resp::{self, Protocol};
+use crate::metrics::{Limit, Portion, ShardMetrics};
+use crate::resp::{self, Protocol, ReplyError};
 use crate::turn::{Flush, Turn};
 
 /// Bounds and times of a link.
@@ -51,7 +52,25 @@ pub struct Link {
     options: LinkOptions,
     turn: Rc<Turn>,
     metrics: ShardMetrics,
+    gauges: Gauges,
     inner: RefCell<Inner>,
+}
+
+/// This link's part of the shard's gauges.
+struct Gauges {
+    inflight: Portion,
+    queue_bytes: Portion,
+    held: Portion,
+}
+
+impl Gauges {
+    fn new(metrics: &ShardMetrics) -> Self {
+        Self {
+            inflight: Portion::new(&metrics.inflight),
+            queue_bytes: Portion::new(&metrics.queue_bytes),
+            held: Portion::new(&metrics.held),
+        }
+    }
 }
 
 enum Phase {
@@ -84,62 +103,11 @@ struct Inner {
     is_settling: bool,
     /// Epoch of the shard while its index was empty, as last seen; see [`Link::epoch`].
     epoch: Option<Bytes>,
-}
-
-/// What the next reply is.
-enum Expected {
-    Reply(Pending),
-    /// To the check at the end of a batch.
-    Check(Check),
-}
-
-/// A request that waits for its reply.
-struct Pending {
-    receiver: Receiver,
-    isolation: Isolation,
-    /// Where its bytes end, counted like `appended`.
-    end: u64,
-    /// Replies to swallow first (the +OK and +QUEUED before the reply to EXEC).
-    swallow: u32,
-}
-
-/// The requests up to number `upto` were written at this time.
-struct Batch {
-    upto: u64,
-    at: Instant,
-}
-
-/// How a request is answered.
-#[derive(Clone, Copy, Debug)]
-pub struct How {
-    /// Replies that nobody wants come first: the +OK and +QUEUED before the reply to EXEC.
-    pub swallow: u32,
-    /// How the reply depends on what happens on the shard.
-    pub isolation: Isolation,
-}
-
-impl How {
-    /// One reply, which leaves when it comes.
-    pub const PLAIN: Self = Self {
-        swallow: 0,
-        isolation: Isolation::None,
-    };
-
-    /// Behind so many that nobody wants.
-    pub const fn behind(swallow: u32) -> Self {
-        Self {
-            swallow,
-            isolation: Isolation::None,
-        }
-    }
-
-    /// One reply.
-    pub const fn isolated(isolation: Isolation) -> Self {
-        Self {
-            swallow: 0,
-            isolation,
-        }
-    }
+    /// Replies that are held.
+    held: usize,
+    /// Bytes written and read since they were last published.
+    sent_bytes: u64,
+    received_bytes: u64,
 }
 
 impl Link {
@@ -167,8 +135,12 @@ impl Link {
             needs_epoch: false,
             is_settling: false,
             epoch: None,
+            held: 0,
+            sent_bytes: 0,
+            received_bytes: 0,
         };
         Rc::new(Self {
+            gauges: Gauges::new(&metrics),
             dial,
             protocol,
             options,
@@ -245,7 +217,8 @@ impl Link {
     }
 
     fn overloaded(&self, inner: &Inner) -> Failure {
-        Failure::NeverSent(Cause::new(format!(
+        self.metrics.limits_hit[Limit::ShardInflight].increment(1);
+        Failure::NeverSent(Cause::of_limit(format!(
             "shard {} is overloaded: {} requests and {} unwritten bytes wait for it",
             self.dial.address,
             inner.pending.len(),
@@ -278,7 +251,6 @@ impl Link {
     /// Ends when the connection is lost, with the cause.
     async fn serve(self: &Rc<Self>, stream: TcpStream) -> Cause {
         self.metrics.connects.increment(1);
-        self.metrics.up.set(1.0);
         self.inner.borrow_mut().phase = Phase::Up(stream);
         self.clone().flush(self.turn.tick());
         let mut reader = Reader::new(self.options.limits);
@@ -290,7 +262,6 @@ impl Link {
         for receiver in reader.hold.into_receivers() {
             receiver.sink.fail(receiver.number, &failure);
         }
-        self.metrics.up.set(0.0);
         self.metrics.disconnects.increment(1);
         Cause::new(format!(
             "connection to shard {} lost: {cause}",
@@ -336,15 +307,16 @@ impl Link {
             return Poll::Pending;
         };
         reader.make_room();
-        pin!(stream.read_buf(&mut reader.buffer)).poll(cx)
+        let read = pin!(stream.read_buf(&mut reader.buffer)).poll(cx);
+        if let Poll::Ready(Ok(count)) = read {
+            inner.received_bytes += count as u64;
+        }
+        read
     }
 
     /// Hands out every complete reply in the buffer that may leave.
     fn deliver_all(self: &Rc<Self>, reader: &mut Reader) -> Result<(), Cause> {
-        while let Some(range) = reader
-            .next()
-            .map_err(|e| Cause::new(format!("it sent what is no reply: {e}")))?
-        {
+        while let Some(range) = reader.next().map_err(|error| self.no_reply(error))? {
             let frame = &reader.buffer[range.clone()];
             match self.next_expected(frame)? {
                 None => {}
@@ -369,6 +341,13 @@ impl Link {
         }
         reader.compact();
         Ok(())
+    }
+
+    fn no_reply(&self, error: ReplyError) -> Cause {
+        if error == ReplyError::TooBig {
+            self.metrics.limits_hit[Limit::ReplyBytes].increment(1);
+        }
+        Cause::new(format!("it sent what is no reply: {error}"))
     }
 
     /// What this reply is; None when it is to be swallowed.
@@ -441,7 +420,7 @@ impl Link {
                 self.inner.borrow_mut().epoch = if frame == NO { seen } else { None };
             }
         }
-        self.metrics.held.set(hold.held() as f64);
+        self.inner.borrow_mut().held = hold.held();
     }
 
     /// Asks what settles, outside any batch.
@@ -463,6 +442,7 @@ impl Link {
         {
             return;
         }
+        self.metrics.limits_hit[Limit::RequestTimeout].increment(1);
         let limit = self.options.request_timeout.as_millis();
         inner.broken = Some(Cause::new(format!("no reply within {limit} ms")));
         if let Some(task) = inner.task.take() {
@@ -481,6 +461,7 @@ impl Link {
             inner.batches.clear();
             inner.broken = None;
             inner.epoch = None;
+            inner.held = 0;
             (std::mem::take(&mut inner.pending), written)
         };
         for expected in pending {
@@ -497,9 +478,25 @@ impl Link {
         }
     }
 
-    /// Requests waiting for replies, for the metrics.
-    pub fn inflight(&self) -> usize {
-        self.inner.borrow().pending.len()
+    /// Brings the metrics up to date with what changes too often to be told at each change.
+    pub fn publish(&self) {
+        let mut inner = self.inner.borrow_mut();
+        self.gauges.inflight.set(inner.pending.len());
+        self.gauges.queue_bytes.set(inner.out.len());
+        self.gauges.held.set(inner.held);
+        let sent = std::mem::take(&mut inner.sent_bytes);
+        let received = std::mem::take(&mut inner.received_bytes);
+        self.metrics.sent_bytes.increment(sent);
+        self.metrics.received_bytes.increment(received);
+    }
+
+    /// Why there is no connection; None while there is one.
+    pub fn trouble(&self) -> Option<String> {
+        match &self.inner.borrow().phase {
+            Phase::Up(_) => None,
+            Phase::Connecting => Some("connecting".into()),
+            Phase::Down(cause) => Some(cause.to_string()),
+        }
     }
 }
 
@@ -539,6 +536,7 @@ impl Inner {
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Ready(Ok(count)) => {
                     self.written += count as u64;
+                    self.sent_bytes += count as u64;
                     bytes::Buf::advance(&mut self.out, count);
                 }
             }
@@ -572,6 +570,7 @@ impl Flush for Link {
             inner.batches.push_back(Batch { upto, at: now });
             self.metrics.requests.increment(batch);
             self.metrics.writes.increment(1);
+            self.metrics.batch.record(batch as f64);
         }
         if let Err(error) = inner.poll_write(&mut Context::from_waker(&task)) {
             inner.broken = Some(Cause::new(error.to_string()));

@@ -2,8 +2,9 @@
 //!
 //! * [`link`]: the connection that all clients of a worker share, pipelined;
 //! * [`hold`]: replies that may not leave yet;
-//! * `reader`: its incoming half;
 //! * [`pinned`]: connections that one transaction has for itself, from a bounded pool;
+//! * [`reader`]: its incoming half, from bytes to replies;
+//! * [`request`]: what is remembered of a request until its reply is there;
 //! * [`connect`]: opening either, with the same greeting.
 //!
 //! Whatever fails says whether the request was *never sent* or *maybe executed*: see [`Failure`].
@@ -13,14 +14,18 @@ pub mod hold;
 pub mod link;
 pub mod pinned;
 mod reader;
+mod request;
 
 use std::fmt;
 use std::rc::Rc;
 
 pub use connect::Dial;
 pub use hold::Isolation;
-pub use link::{How, Link};
+pub use link::Link;
 pub use pinned::{Pinned, Pool};
+pub use request::How;
+
+use crate::metrics::ErrorKind;
 
 /// Why a request has no reply, and what that means for its effect.
 #[derive(Clone, Debug)]
@@ -33,18 +38,43 @@ pub enum Failure {
 
 /// What went wrong, for logs and error replies: which shard, and how.
 #[derive(Clone, Debug)]
-pub struct Cause(Rc<str>);
+pub struct Cause {
+    text: Rc<str>,
+    is_limit: bool,
+}
 
 impl Cause {
     /// From any text without line breaks.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into().into())
+        Self {
+            text: text.into().into(),
+            is_limit: false,
+        }
+    }
+
+    /// The same for a limit of the settings that was hit.
+    pub fn of_limit(text: impl Into<String>) -> Self {
+        Self {
+            is_limit: true,
+            ..Self::new(text)
+        }
+    }
+}
+
+impl Failure {
+    /// How it counts, as an error that a client is given.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NeverSent(cause) if cause.is_limit => ErrorKind::Limit,
+            Self::NeverSent(_) => ErrorKind::ShardDown,
+            Self::MaybeSent(_) => ErrorKind::ReplyLost,
+        }
     }
 }
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 

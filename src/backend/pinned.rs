@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,8 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::{Cause, Dial, Failure};
-use crate::metrics::ShardMetrics;
-use crate::resp::{Limits, Protocol, ReplyScanner};
+use crate::metrics::{Limit, Portion, ShardMetrics};
+use crate::resp::{Limits, Protocol, ReplyError, ReplyScanner};
 
 /// Bounds and times of a pool.
 #[derive(Clone, Debug)]
@@ -36,6 +36,7 @@ pub struct Pool {
     permits: std::sync::Arc<Semaphore>,
     idle: RefCell<Vec<Connection>>,
     metrics: ShardMetrics,
+    idle_gauge: Portion,
 }
 
 impl Pool {
@@ -47,6 +48,7 @@ impl Pool {
             options,
             permits,
             idle: RefCell::default(),
+            idle_gauge: Portion::new(&metrics.pinned_idle),
             metrics,
         })
     }
@@ -99,16 +101,37 @@ impl Pool {
             return Ok(permit);
         }
         self.metrics.pinned_waits.increment(1);
-        match timeout(self.options.wait_max, permits.acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(Failure::NeverSent(Cause::new(format!(
-                "no connection to shard {} became free within {} ms (pinned-connections-max is {})",
-                self.dial.address,
-                self.options.wait_max.as_millis(),
-                self.options.connections_max
-            )))),
+        let began = Instant::now();
+        let permit = timeout(self.options.wait_max, permits.acquire_owned()).await;
+        let waited = began.elapsed().as_secs_f64();
+        self.metrics.pinned_wait.record(waited);
+        if let Ok(Ok(permit)) = permit {
+            return Ok(permit);
         }
+        self.metrics.limits_hit[Limit::PinnedConnections].increment(1);
+        Err(Failure::NeverSent(Cause::of_limit(format!(
+            "no connection to shard {} became free within {} ms (pinned-connections-max is {})",
+            self.dial.address,
+            self.options.wait_max.as_millis(),
+            self.options.connections_max
+        ))))
     }
+
+    /// Brings the metrics up to date.
+    pub fn publish(&self) {
+        self.idle_gauge.set(self.idle.borrow().len());
+    }
+}
+
+/// Why a reply did not come.
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error("it closed the connection")]
+    Closed,
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Broken(#[from] ReplyError),
 }
 
 struct Connection {
@@ -152,10 +175,12 @@ impl Pinned {
                 self.connection = Some(connection);
                 Ok(replies)
             }
-            Ok(Err(text)) => Err(Failure::MaybeSent(self.cause(&text))),
-            Err(_) => Err(Failure::MaybeSent(
-                self.cause(&format!("no reply within {} ms", limit.as_millis())),
-            )),
+            Ok(Err(why)) => Err(Failure::MaybeSent(self.no_reply(&why))),
+            Err(_) => {
+                self.pool.metrics.limits_hit[Limit::RequestTimeout].increment(1);
+                let text = format!("no reply within {} ms", limit.as_millis());
+                Err(Failure::MaybeSent(self.cause(&text)))
+            }
         }
     }
 
@@ -182,8 +207,15 @@ impl Pinned {
                 Ok(reply)
             }
             Ok(None) => Err(Failure::MaybeSent(self.cause("no reply"))),
-            Err(text) => Err(Failure::MaybeSent(self.cause(&text))),
+            Err(why) => Err(Failure::MaybeSent(self.no_reply(&why))),
         }
+    }
+
+    fn no_reply(&self, why: &ReadError) -> Cause {
+        if matches!(why, ReadError::Broken(ReplyError::TooBig)) {
+            self.pool.metrics.limits_hit[Limit::ReplyBytes].increment(1);
+        }
+        self.cause(&why.to_string())
     }
 
     fn cause(&self, text: &str) -> Cause {
@@ -218,19 +250,13 @@ impl Connection {
             .map_err(|e| e.to_string())
     }
 
-    async fn read(&mut self, replies: usize) -> Result<Vec<Bytes>, String> {
+    async fn read(&mut self, replies: usize) -> Result<Vec<Bytes>, ReadError> {
         let mut found = Vec::with_capacity(replies);
         while found.len() < replies {
-            if let Some(len) = self.scanner.scan(&self.buffer).map_err(|e| e.to_string())? {
+            if let Some(len) = self.scanner.scan(&self.buffer)? {
                 found.push(self.buffer.split_to(len).freeze());
-            } else if self
-                .stream
-                .read_buf(&mut self.buffer)
-                .await
-                .map_err(|e| e.to_string())?
-                == 0
-            {
-                return Err("it closed the connection".into());
+            } else if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return Err(ReadError::Closed);
             }
         }
         Ok(found)

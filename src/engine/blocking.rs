@@ -23,6 +23,7 @@ impl Engine {
             match engine.wait_on(shard, &request).await {
                 Ok(reply) => done(&reply),
                 Err(failure) => {
+                    engine.metrics.errors[failure.kind()].increment(1);
                     let mut reply = BytesMut::new();
                     build::error(&mut reply, failure.to_string());
                     done(&reply);

@@ -59,7 +59,7 @@ impl Engine {
     /// Looks for transactions past their deadline on all shards, now and then, for ever.
     pub async fn search_for_ever(self: Rc<Self>) {
         // As long as nothing was looked at, nothing is known to be wrong.
-        self.publish(&Measure {
+        self.publish_measure(&Measure {
             ratios: vec![1.0; self.links.len()],
             ..Measure::default()
         });
@@ -100,7 +100,7 @@ impl Engine {
             };
             measure.ratios.push(ratio);
         }
-        self.publish(&measure);
+        self.publish_measure(&measure);
         *memory = Memory {
             found,
             orphans: measure.orphans,
@@ -153,7 +153,7 @@ impl Engine {
         answer::record(&self.query(shard, &request).await.ok()?).ok()
     }
 
-    fn publish(&self, measure: &Measure) {
+    fn publish_measure(&self, measure: &Measure) {
         for (shard, ratio) in self.metrics.shards.iter().zip(&measure.ratios) {
             shard.consistency.set(*ratio);
         }

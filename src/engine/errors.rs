@@ -6,7 +6,8 @@ use bytes::BytesMut;
 
 use super::Answer;
 use crate::backend::Failure;
-use crate::resp::build;
+use crate::metrics::{ErrorKind, Outcome as Told};
+use crate::resp::{self, build};
 use crate::txn::{Cause, Outcome, Refusal, TxnId};
 
 /// The keys were not free within `lock-wait`.
@@ -26,6 +27,41 @@ pub fn failed(failure: &Failure) -> BytesMut {
             )
         }
     })
+}
+
+/// How that counts as an error.
+pub fn failed_kind(failure: &Failure) -> ErrorKind {
+    match failure {
+        Failure::NeverSent(_) => ErrorKind::Aborted,
+        Failure::MaybeSent(_) => ErrorKind::OutcomeUnknown,
+    }
+}
+
+/// How it counts as the end of a transaction.
+pub fn failed_outcome(failure: &Failure) -> Told {
+    match failure {
+        Failure::NeverSent(_) => Told::Aborted,
+        Failure::MaybeSent(_) => Told::Unknown,
+    }
+}
+
+/// What the reply to an EXEC that ran natively on one shard says of its end.
+pub fn native_outcome(reply: &[u8]) -> Told {
+    match resp::kind(reply) {
+        _ if resp::is_error(reply) => Told::Aborted,
+        resp::Kind::NullArray | resp::Kind::Null => Told::WatchBroken,
+        _ => Told::Committed,
+    }
+}
+
+/// How the end of a transaction over several shards counts as an error, if it is one.
+pub(super) fn kind(told: Told) -> Option<ErrorKind> {
+    match told {
+        Told::Committed | Told::WatchBroken => None,
+        Told::Aborted => Some(ErrorKind::Aborted),
+        Told::RepliesLost => Some(ErrorKind::RepliesLost),
+        Told::Unknown => Some(ErrorKind::OutcomeUnknown),
+    }
 }
 
 /// The reply for an outcome without replies.

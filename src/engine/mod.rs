@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use crate::backend::{Failure, How, Isolation, Link, Pool};
-use crate::metrics::{Metrics, Outcome as Told, Scope, Step};
+use crate::metrics::{Limit, Metrics, Outcome as Told, Scope, Step};
 use crate::resp;
 use crate::txn::plan::{Branch, Plan};
 use crate::txn::script;
@@ -203,6 +203,8 @@ impl Engine {
             .iter()
             .flat_map(|work| work.slots.iter().map(|slot| &slot[..]));
         let Some(_ticket) = self.turnstile.pass(keys, self.times.lock_wait).await else {
+            self.metrics.limits_hit[Limit::LockWait].increment(1);
+            self.metrics.lock_wait.record(began.elapsed().as_secs_f64());
             self.count(Told::Aborted, began, 0);
             return done(&errors::waited_too_long(answer, self.times.lock_wait));
         };
@@ -243,9 +245,11 @@ impl Engine {
             Some(branch) => self.exec_natively(branch).await,
             None => Ok(Vec::new()),
         };
-        self.count_single();
         match replies {
-            Ok(replies) => compose(&plan, answer, &[replies]),
+            Ok(replies) => {
+                self.count_single(Told::Committed);
+                compose(&plan, answer, &[replies])
+            }
             Err(error) => error,
         }
     }
@@ -271,8 +275,13 @@ impl Engine {
                 .map_or(Err(no_reply()), |(_, reply)| reply),
             Err(failure) => Err(failure),
         };
-        let frame = reply.map_err(|failure| errors::failed(&failure))?;
+        let frame = reply.map_err(|failure| {
+            self.count_single(errors::failed_outcome(&failure));
+            self.metrics.errors[errors::failed_kind(&failure)].increment(1);
+            errors::failed(&failure)
+        })?;
         if resp::is_error(&frame) {
+            self.count_single(Told::Aborted);
             return Err(BytesMut::from(&frame[..]));
         }
         Ok(resp::elements(&frame)
@@ -289,14 +298,18 @@ impl Engine {
         let mut attempts = 0;
         loop {
             attempts += 1;
+            let waited = began.elapsed();
             let mut attempt = Attempt::begin(self, Rc::clone(work));
             let outcome = attempt.drive().await;
-            let Some(wait) = self.retry_after(&outcome, attempts) else {
+            let wait = self.retry_after(&outcome, attempts);
+            let in_time = |wait: &Duration| began.elapsed() + *wait < self.times.lock_wait;
+            let Some(wait) = wait.filter(in_time) else {
+                if wait.is_some() {
+                    self.metrics.limits_hit[Limit::LockWait].increment(1);
+                }
+                self.metrics.lock_wait.record(waited.as_secs_f64());
                 return (attempt, outcome, attempts);
             };
-            if began.elapsed() + wait >= self.times.lock_wait {
-                return (attempt, outcome, attempts);
-            }
             self.make_way(&outcome).await;
             tokio::task::spawn_local(attempt.finish());
             tokio::time::sleep(wait).await;
@@ -343,11 +356,21 @@ impl Engine {
         self.metrics.transactions[Scope::Distributed][told].increment(1);
         self.metrics.step[Step::Total].record(began.elapsed().as_secs_f64());
         self.metrics.attempts.record(f64::from(attempts));
+        if let Some(kind) = errors::kind(told) {
+            self.metrics.errors[kind].increment(1);
+        }
+    }
+
+    /// Brings the metrics of links and pools up to date.
+    pub fn publish(&self) {
+        self.links.iter().for_each(|link| link.publish());
+        let pools = self.pools.iter().chain(&self.waiters);
+        pools.for_each(|pool| pool.publish());
     }
 
     /// Counts a transaction that ran natively on one shard.
-    pub fn count_single(&self) {
-        self.metrics.transactions[Scope::Single][Told::Committed].increment(1);
+    fn count_single(&self, told: Told) {
+        self.metrics.transactions[Scope::Single][told].increment(1);
     }
 
     /// The machines' clock.

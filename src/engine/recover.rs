@@ -169,7 +169,9 @@ impl Drive {
         for action in std::mem::take(&mut self.actions) {
             match action {
                 Action::SetTimer(at) => self.timer = Some(at),
-                Action::Done(ending) => return Some(ending),
+                Action::Done(ending) => {
+                    return Some(ending);
+                }
                 Action::Apply { part, .. } => {
                     tokio::task::spawn_local(apply_stored(self.requests.clone(), part));
                 }

@@ -10,8 +10,10 @@ use tokio::net::TcpStream;
 
 use super::Context;
 use super::dispatch::{Dispatcher, Flow};
+use super::refusal;
 use super::session::{Session, Want};
-use crate::resp::{CommandScanner, Limits, Scan, build};
+use crate::metrics::{ErrorKind, Limit};
+use crate::resp::{CommandScanner, Limits, ProtocolError, Scan, build};
 
 /// What one read into the worker's buffer asks for.
 const READ_BYTES: usize = 64 * 1024;
@@ -25,6 +27,7 @@ pub async fn serve(context: Rc<Context>, stream: TcpStream, id: u64) {
         id,
         stream,
         Rc::clone(&context.turn),
+        Rc::clone(&context.tally),
         context.config.client_output_bytes_max,
     );
     context
@@ -51,6 +54,8 @@ struct Client {
     /// Nothing more is handled before every reply has come in.
     is_barred: bool,
     room: Want,
+    /// Reading is paused, since this limit was hit.
+    paused_by: Option<Limit>,
 }
 
 /// Why handling stopped.
@@ -76,6 +81,7 @@ impl Client {
                 slots: config.client_inflight_max - 1,
                 bytes: config.client_output_bytes_max,
             },
+            paused_by: None,
         }
     }
 
@@ -135,7 +141,7 @@ impl Client {
                 }
                 self.is_barred = false;
             }
-            if !self.session.is_now(self.room) {
+            if !self.has_room() {
                 return Stop::Stalled;
             }
             let bytes = &self.input[self.done..];
@@ -148,16 +154,44 @@ impl Client {
                 }
                 Ok(Scan::Empty { len }) => (len, Flow::Next),
                 Ok(Scan::Incomplete) => return Stop::NeedBytes,
-                Err(error) => {
-                    self.session
-                        .reply(|out| build::error(out, format!("ERR {error}")));
-                    self.dispatcher.close();
-                    return Stop::Closing;
-                }
+                Err(error) => return self.refuse(error),
             };
             self.done += flow.0;
             self.is_barred = matches!(flow.1, Flow::Bar);
         }
+    }
+
+    /// Whether the client is owed little enough to be listened to.
+    fn has_room(&mut self) -> bool {
+        let has_room = self.session.is_now(self.room);
+        let limit = if has_room {
+            None
+        } else {
+            self.session.limit_hit(self.room)
+        };
+        // Once for each pause, however often the task is woken in it.
+        if let Some(limit) = limit.filter(|_| limit != self.paused_by) {
+            self.context.tally.hit(limit);
+        }
+        self.paused_by = limit;
+        has_room
+    }
+
+    /// Bytes that are no command: what follows them cannot be understood either.
+    fn refuse(&mut self, error: ProtocolError) -> Stop {
+        let limit = refusal::limit_of(error);
+        let metrics = &self.context.metrics;
+        match limit {
+            Some(limit) => {
+                metrics.limits_hit[limit].increment(1);
+                metrics.errors[ErrorKind::Limit].increment(1);
+            }
+            None => metrics.errors[ErrorKind::Protocol].increment(1),
+        }
+        self.session
+            .reply(|out| build::error(out, format!("ERR {error}")));
+        self.dispatcher.close();
+        Stop::Closing
     }
 
     /// Makes room for the next read: in the worker's own buffer when nothing is left over.

@@ -13,8 +13,8 @@ use super::session::{Session, Want};
 use crate::backend::{How, Isolation};
 use crate::engine::Answer;
 use crate::keyspace::{CommandSpec, Flag, KeyError, KeyRule, Lookup, Own, Place, Split, Treatment};
-use crate::metrics::{Family, Label};
-use crate::resp::{Command, build};
+use crate::metrics::{ErrorKind, Family, Label};
+use crate::resp::{Command, build, is_error};
 use crate::txn::names;
 use crate::txn::plan::{self, Home, Misplaced, Plan};
 use crate::txn::queue::Queue;
@@ -134,7 +134,17 @@ impl Dispatcher {
 
     /// An error in answer to a command; inside MULTI it spoils the transaction, as in Redis.
     pub(super) fn reject(&mut self, text: impl AsRef<[u8]>) -> Flow {
+        self.reject_as(ErrorKind::Command, text)
+    }
+
+    pub(super) fn reject_misplaced(&mut self, spec: &CommandSpec, why: Misplaced) -> Flow {
+        self.reject_as(refusal::misplaced_kind(why), refusal::misplaced(spec, why))
+    }
+
+    /// The same for what is not the command's fault.
+    pub(super) fn reject_as(&mut self, kind: ErrorKind, text: impl AsRef<[u8]>) -> Flow {
         self.counts[Family::Refused as usize] += 1;
+        self.context.metrics.errors[kind].increment(1);
         if let Some(queue) = &mut self.multi {
             queue.mark_broken();
         }
@@ -150,9 +160,8 @@ impl Dispatcher {
         }
         self.multi = None;
         let text = text.trim_start_matches("ERR ");
-        self.reject(format!(
-            "EXECABORT Transaction discarded because of: {text}"
-        ))
+        let text = format!("EXECABORT Transaction discarded because of: {text}");
+        self.reject_as(ErrorKind::Aborted, text)
     }
 
     fn unknown_subcommand(&mut self, container: &CommandSpec, command: &Command<'_>) -> Flow {
@@ -209,7 +218,7 @@ impl Dispatcher {
             Ok(Home::Slot(place)) => self.forward_to(place, spec, command),
             Ok(Home::Shard(shard)) => self.over_slots(shard, spec, command),
             Ok(Home::Nowhere) => self.keyless(spec, command),
-            Err(why) => self.reject(refusal::misplaced(spec, why)),
+            Err(why) => self.reject_misplaced(spec, why),
         }
     }
 
@@ -239,7 +248,7 @@ impl Dispatcher {
     /// A script without declared keys: what it touches cannot be told.
     fn keyless(&mut self, spec: &CommandSpec, command: &Command<'_>) -> Flow {
         if self.is_homeless_script(spec, command) {
-            return self.reject(refusal::misplaced(spec, Misplaced::Undeclared));
+            return self.reject_misplaced(spec, Misplaced::Undeclared);
         }
         self.forward(self.any_shard(), command, Isolation::None, family(spec))
     }
@@ -259,7 +268,7 @@ impl Dispatcher {
         let shard = match self.home_of(spec, command) {
             Ok(Home::Slot(Place { shard, .. }) | Home::Shard(shard)) => shard,
             Ok(Home::Nowhere) => return self.keyless(spec, command),
-            Err(why) => return self.reject(refusal::misplaced(spec, why)),
+            Err(why) => return self.reject_misplaced(spec, why),
         };
         if !self.session.is_now(Want::Idle) {
             return Flow::Wait;
@@ -319,7 +328,7 @@ impl Dispatcher {
         let link = self.context.engine.link(shard);
         if let Err(failure) = link.send(request, How::isolated(isolation), sink, slot) {
             self.session.drop_slot();
-            return self.reject(failure.to_string());
+            return self.reject_as(failure.kind(), failure.to_string());
         }
         self.counted(family)
     }
@@ -333,7 +342,7 @@ impl Dispatcher {
                 return self.forward(self.any_shard(), command, Isolation::None, family(spec));
             }
             Err(Misplaced::CrossSlot) => {}
-            Err(why) => return self.reject(refusal::misplaced(spec, why)),
+            Err(why) => return self.reject_misplaced(spec, why),
         }
         if !(command.argc() - 1).is_multiple_of(split.step()) {
             return self.reject(refusal::arity(spec));
@@ -392,6 +401,9 @@ impl Dispatcher {
             _ => {
                 let mut out = BytesMut::new();
                 self.answer(own, spec, command, &mut out);
+                if is_error(&out) {
+                    self.context.metrics.errors[ErrorKind::Command].increment(1);
+                }
                 self.session.reply(|to| to.extend_from_slice(&out));
                 Flow::Next
             }

@@ -19,6 +19,7 @@ use super::session::Session;
 use crate::backend::{Failure, How, Isolation, ReplySink};
 use crate::engine::Answer;
 use crate::keyspace::Split;
+use crate::metrics::ErrorKind;
 use crate::resp::{self, Command, CommandScanner, Limits, Scan, build};
 use crate::txn::plan::{self, Plan};
 use crate::txn::types::Part;
@@ -50,6 +51,8 @@ struct State {
     pieces: Vec<Piece>,
     missing: usize,
     tries: u32,
+    /// An error of our own that stands for a piece.
+    failed: Option<ErrorKind>,
 }
 
 struct Piece {
@@ -94,6 +97,7 @@ impl Gather {
             keys: keys.to_vec(),
             state: RefCell::new(State {
                 missing: pieces.len(),
+                failed: None,
                 pieces,
                 tries: 1,
             }),
@@ -141,6 +145,7 @@ impl Gather {
     fn refuse(self: &Rc<Self>, number: usize, failure: &Failure) {
         let mut reply = BytesMut::new();
         build::error(&mut reply, failure.to_string());
+        self.state.borrow_mut().failed = Some(failure.kind());
         self.take(number, reply.freeze(), true);
     }
 
@@ -191,6 +196,9 @@ impl Gather {
     }
 
     fn complete(&self, state: &State) {
+        if let Some(kind) = state.failed {
+            self.context.metrics.errors[kind].increment(1);
+        }
         let pieces = state
             .pieces
             .iter()

@@ -7,7 +7,8 @@
 //! * [`own`]: commands about the connection, answered here;
 //! * [`gather`]: split reads, from pieces to one reply;
 //! * [`lockstep`]: the command of that name, for operators and for who asks what became of one;
-//! * [`refusal`]: every error text that is not a server's.
+//! * [`refusal`]: every error text that is not a server's;
+//! * [`tally`]: what sessions count.
 
 pub mod client;
 pub mod dispatch;
@@ -17,6 +18,7 @@ pub mod multi;
 pub mod own;
 pub mod refusal;
 pub mod session;
+pub mod tally;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -47,6 +49,8 @@ pub struct Context {
     pub turn: Rc<Turn>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What sessions count.
+    pub tally: Rc<tally::Tally>,
     /// Set when the process is to end: sessions close as soon as they are idle.
     pub is_draining: Cell<bool>,
     /// The clients of this worker.

@@ -15,8 +15,8 @@ use super::session::{Session, Want};
 use crate::backend::How;
 use crate::engine::{Answer, errors};
 use crate::keyspace::{CommandSpec, Lookup, Own, Treatment};
-use crate::metrics::Family;
-use crate::resp::{Command, CommandScanner, Scan, build};
+use crate::metrics::{ErrorKind, Family, Limit};
+use crate::resp::{Command, CommandScanner, Scan, build, is_error};
 use crate::txn::plan::{Home, Misplaced, Plan};
 use crate::txn::queue::{Queue, Target};
 use crate::txn::script;
@@ -34,8 +34,12 @@ impl Dispatcher {
         let target = match spec.treatment {
             Treatment::Own(Own::Exec) => return self.exec(),
             Treatment::Own(Own::Discard) => return self.discard(),
-            Treatment::Own(Own::Multi) => return self.complain(fixed::NESTED_MULTI),
-            Treatment::Own(Own::Watch) => return self.complain(fixed::WATCH_IN_MULTI),
+            Treatment::Own(Own::Multi) => {
+                return self.complain(ErrorKind::Command, fixed::NESTED_MULTI);
+            }
+            Treatment::Own(Own::Watch) => {
+                return self.complain(ErrorKind::Command, fixed::WATCH_IN_MULTI);
+            }
             Treatment::Own(Own::Quit) => return self.quit(),
             Treatment::Own(Own::Reset) => return self.reset(),
             _ if spec.is(crate::keyspace::Flag::NoMulti) => return self.reject(fixed::NO_MULTI),
@@ -49,7 +53,7 @@ impl Dispatcher {
             | Treatment::Block { .. }
             | Treatment::Split(_) => match self.target(spec, command) {
                 Ok(target) => target,
-                Err(why) => return self.reject(refusal::misplaced(spec, why)),
+                Err(why) => return self.reject_misplaced(spec, why),
             },
         };
         self.enqueue(command, target)
@@ -77,7 +81,8 @@ impl Dispatcher {
             return Flow::Next;
         };
         if queue.raw().len() + command.raw().len() > bytes_max {
-            return self.reject(fixed::QUEUE_TOO_BIG);
+            self.context.metrics.limits_hit[Limit::ClientInput].increment(1);
+            return self.reject_as(ErrorKind::Limit, fixed::QUEUE_TOO_BIG);
         }
         if !queue.is_broken() {
             queue.push(command, target);
@@ -87,7 +92,8 @@ impl Dispatcher {
     }
 
     /// An error that does not spoil the transaction.
-    fn complain(&mut self, text: &str) -> Flow {
+    fn complain(&mut self, kind: ErrorKind, text: &str) -> Flow {
+        self.context.metrics.errors[kind].increment(1);
         self.session.reply(|out| build::error(out, text));
         self.counted(Family::Refused)
     }
@@ -103,7 +109,7 @@ impl Dispatcher {
             return Flow::Next;
         };
         if queue.is_broken() {
-            return self.complain(fixed::EXECABORT);
+            return self.complain(ErrorKind::Aborted, fixed::EXECABORT);
         }
         if queue.is_empty() {
             self.session.reply(|out| build::array_header(out, 0));
@@ -142,11 +148,14 @@ impl Dispatcher {
             link.send(&[script::MULTI, queue.raw(), script::EXEC], how, sink, slot)
         {
             self.session.drop_slot();
+            self.context.metrics.errors[errors::failed_kind(&failure)].increment(1);
+            self.context
+                .tally
+                .exec_ended(errors::failed_outcome(&failure));
             self.session
                 .reply(|out| out.extend_from_slice(&errors::failed(&failure)));
             return self.counted(Family::Refused);
         }
-        self.context.engine.count_single();
         self.counted(Family::Transaction)
     }
 
@@ -187,6 +196,9 @@ impl Dispatcher {
             (Target::Own, Treatment::Own(own)) => {
                 let mut out = BytesMut::new();
                 self.answer(own, spec, command, &mut out);
+                if is_error(&out) {
+                    self.context.metrics.errors[ErrorKind::Command].increment(1);
+                }
                 plan.add_ready(out.freeze());
             }
             _ => {

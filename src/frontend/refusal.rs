@@ -2,7 +2,8 @@
 //! would refuse as well is refused in its words.
 
 use crate::keyspace::CommandSpec;
-use crate::resp::Command;
+use crate::metrics::{ErrorKind, Limit};
+use crate::resp::{Command, ProtocolError};
 use crate::txn::plan::Misplaced;
 
 /// Texts that need no argument (redis-server 7.0, `multi.c`, `networking.c`, `acl.c`).
@@ -81,6 +82,27 @@ pub fn refused(spec: &CommandSpec, reason: &str) -> String {
         "ERR {} {reason}",
         spec.name.replace('|', " ").to_uppercase()
     )
+}
+
+/// How a command whose keys are where it cannot have them counts.
+pub fn misplaced_kind(why: Misplaced) -> ErrorKind {
+    match why {
+        Misplaced::CrossSlot | Misplaced::Hidden | Misplaced::Undeclared => ErrorKind::CrossSlot,
+        Misplaced::Reserved => ErrorKind::Command,
+    }
+}
+
+/// The limit that bytes were beyond, if they were no nonsense.
+pub fn limit_of(error: ProtocolError) -> Option<Limit> {
+    match error {
+        ProtocolError::InlineTooBig
+        | ProtocolError::CountLineTooBig
+        | ProtocolError::BulkLineTooBig => Some(Limit::InlineBytes),
+        ProtocolError::TooManyArgs => Some(Limit::Args),
+        ProtocolError::BulkTooBig => Some(Limit::BulkBytes),
+        ProtocolError::CommandTooBig => Some(Limit::ClientInput),
+        _ => None,
+    }
 }
 
 /// A command whose keys are where it cannot have them.

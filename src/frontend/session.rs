@@ -4,19 +4,22 @@
 //! itself, or a transaction. Replies fill slots in any order, and leave in the order of the
 //! slots. A reply to the oldest slot goes straight into the outgoing buffer.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context as Task, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::tally::Tally;
 use crate::backend::{Failure, ReplySink};
+use crate::engine::errors;
+use crate::metrics::Limit;
 use crate::resp::build;
 use crate::turn::{Flush, Turn};
 
@@ -35,6 +38,9 @@ pub struct Session {
     /// Unique in the process; `CLIENT ID`.
     pub id: u64,
     turn: Rc<Turn>,
+    tally: Rc<Tally>,
+    /// When the client was last read from or written to.
+    active_at: Cell<Instant>,
     io: RefCell<Io>,
 }
 
@@ -84,7 +90,13 @@ impl Session {
     /// A session over this connection. `bytes_max`: no more commands are handled while more than
     /// that is owed to the client, or expected to be. A client to which several times that much
     /// is owed all the same is cut off, as redis-server does.
-    pub fn new(id: u64, stream: TcpStream, turn: Rc<Turn>, bytes_max: usize) -> Rc<Self> {
+    pub fn new(
+        id: u64,
+        stream: TcpStream,
+        turn: Rc<Turn>,
+        tally: Rc<Tally>,
+        bytes_max: usize,
+    ) -> Rc<Self> {
         let io = Io {
             stream,
             out: BytesMut::new(),
@@ -102,7 +114,9 @@ impl Session {
         };
         Rc::new(Self {
             id,
+            active_at: Cell::new(turn.tick()),
             turn,
+            tally,
             io: RefCell::new(io),
         })
     }
@@ -158,7 +172,9 @@ impl Session {
             self.mark_dirty(io);
             io.wake_if_wanted();
         }
-        io.cut_off_if_deaf();
+        if io.cut_off_if_deaf() {
+            self.tally.hit(Limit::ClientOutput);
+        }
     }
 
     fn mark_dirty(self: &Rc<Self>, io: &mut Io) {
@@ -180,6 +196,34 @@ impl Session {
     pub fn is_finished(&self) -> bool {
         let io = self.io.borrow();
         io.ring.is_empty() && io.out.is_empty()
+    }
+
+    /// Ends a connection on which nothing has moved for so long, unless something is owed to
+    /// the client; whether it did.
+    pub fn close_if_idle(&self, now: Instant, limit: Duration) -> bool {
+        let idle_for = now.saturating_duration_since(self.active_at.get());
+        if idle_for < limit || !self.is_finished() {
+            return false;
+        }
+        let known = self.io.borrow_mut().failed.replace(io::ErrorKind::TimedOut);
+        if known.is_some() {
+            return false;
+        }
+        self.wake();
+        true
+    }
+
+    /// The limit of the settings that keeps a client from having this room, if one does. (There
+    /// may be none: replies are waited for until their size is known, too.)
+    pub fn limit_hit(&self, want: Want) -> Option<Limit> {
+        let io = self.io.borrow();
+        match want {
+            Want::Room { slots, .. } if io.ring.len() > slots => Some(Limit::ClientInflight),
+            Want::Room { bytes, .. } if io.out.len() > bytes || io.expects_too_much() => {
+                Some(Limit::ClientOutput)
+            }
+            _ => None,
+        }
     }
 
     /// Wakes the session's task.
@@ -206,10 +250,18 @@ impl Session {
             io.task = Some(task.waker().clone());
         }
         if io.is_blocked {
-            io.poll_write(task)
+            self.poll_write(&mut io, task)
         } else {
             Ok(())
         }
+    }
+
+    fn poll_write(&self, io: &mut Io, task: &mut Task<'_>) -> io::Result<()> {
+        let waiting = io.out.len();
+        let written = io.poll_write(task);
+        self.tally.wrote(waiting - io.out.len());
+        self.active_at.set(self.turn.now());
+        written
     }
 
     /// Reads more of what the client sends; 0 is its end.
@@ -218,7 +270,12 @@ impl Session {
     /// The connection is lost.
     pub fn poll_read(&self, buffer: &mut BytesMut, task: &mut Task<'_>) -> Poll<io::Result<usize>> {
         let mut io = self.io.borrow_mut();
-        pin!(io.stream.read_buf(buffer)).poll(task)
+        let read = pin!(io.stream.read_buf(buffer)).poll(task);
+        if let Poll::Ready(Ok(count)) = read {
+            self.tally.received(count);
+            self.active_at.set(self.turn.now());
+        }
+        read
     }
 
     /// Forgets what is owed, so that late replies find nothing: the client is gone.
@@ -237,12 +294,17 @@ impl Io {
         match want {
             Want::Idle => self.ring.is_empty(),
             Want::Room { slots, bytes } => {
-                let expected = self.ring.len().saturating_mul(self.reply_bytes);
                 self.ring.len() <= slots.min(self.window)
                     && self.out.len() <= bytes
-                    && (self.ring.is_empty() || expected <= self.bytes_max)
+                    && !self.expects_too_much()
             }
         }
+    }
+
+    /// Whether the replies that are missing will be too much, if they are like the last ones.
+    fn expects_too_much(&self) -> bool {
+        let expected = self.ring.len().saturating_mul(self.reply_bytes);
+        !self.ring.is_empty() && expected > self.bytes_max
     }
 
     /// Moves the replies whose turn has come.
@@ -261,13 +323,13 @@ impl Io {
         self.window += 1;
     }
 
-    /// What was asked for when replies were small may be large when it comes.
-    fn cut_off_if_deaf(&mut self) {
+    /// What was asked for when replies were small may be large when it comes. Whether it was.
+    fn cut_off_if_deaf(&mut self) -> bool {
         let owed = self.out.len() + self.ready_bytes;
         if owed <= self.bytes_max.saturating_mul(CUT_OFF_TIMES)
             || self.out.len() <= self.reply_bytes
         {
-            return;
+            return false;
         }
         (self.out, self.ready_bytes) = (BytesMut::new(), 0);
         self.head += self.ring.len() as u64;
@@ -276,6 +338,7 @@ impl Io {
         if let Some(task) = self.task.take() {
             task.wake();
         }
+        true
     }
 
     fn wake_if_wanted(&mut self) {
@@ -315,9 +378,8 @@ impl Flush for Session {
         }
         // No task to wake: it is about to run, and goes on with what is blocked then.
         let waker = io.task.take();
-        let written = io.poll_write(&mut Task::from_waker(
-            waker.as_ref().unwrap_or(Waker::noop()),
-        ));
+        let mut task = Task::from_waker(waker.as_ref().unwrap_or(Waker::noop()));
+        let written = self.poll_write(&mut io, &mut task);
         let is_over = io.wants.is_some_and(|want| io.is_now(want)) || written.is_err();
         if let Err(error) = written {
             io.failed = Some(error.kind());
@@ -334,13 +396,19 @@ impl Flush for Session {
 
 impl ReplySink for Session {
     fn deliver(self: Rc<Self>, number: u64, reply: &[u8]) {
+        if number & EXEC != 0 {
+            self.tally.exec_ended(errors::native_outcome(reply));
+        }
         self.complete(number, reply);
     }
 
     fn fail(self: Rc<Self>, number: u64, failure: &Failure) {
         if number & EXEC != 0 {
-            return self.complete(number, &crate::engine::errors::failed(failure));
+            self.tally.exec_ended(errors::failed_outcome(failure));
+            self.tally.refused(errors::failed_kind(failure));
+            return self.complete(number, &errors::failed(failure));
         }
+        self.tally.refused(failure.kind());
         let mut reply = BytesMut::new();
         build::error(&mut reply, failure.to_string());
         self.complete(number, &reply);

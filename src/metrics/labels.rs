@@ -63,13 +63,13 @@ label! {
     ErrorKind("kind") {
         /// Bytes that are not the protocol.
         Protocol = "protocol",
-        /// No such command, wrong number of arguments, a subcommand that is not supported.
+        /// A command that cannot be: unknown, wrong arguments, not supported, out of place.
         Command = "command",
         /// Keys on several shards where that cannot be done.
         CrossSlot = "cross_slot",
         /// A shard cannot be reached; nothing was sent.
         ShardDown = "shard_down",
-        /// No reply in time, or the connection was lost: maybe executed.
+        /// No reply in time, or the connection was lost: the command was maybe executed.
         ReplyLost = "reply_lost",
         /// A transaction that was not applied, on no shard.
         Aborted = "aborted",
@@ -77,10 +77,8 @@ label! {
         OutcomeUnknown = "outcome_unknown",
         /// A transaction that is committed, but whose replies are lost.
         RepliesLost = "replies_lost",
-        /// A limit was hit.
+        /// A limit was hit; nothing was sent.
         Limit = "limit",
-        /// Something that should not be.
-        Internal = "internal",
     }
 }
 
@@ -159,9 +157,10 @@ label! {
         Clients = "clients",
         /// `client-inflight-max`: reading from the client paused.
         ClientInflight = "client_inflight",
-        /// `client-input-bytes-max`.
+        /// `client-input-bytes-max`, by a command or by the queue of a MULTI.
         ClientInput = "client_input",
-        /// `client-output-bytes-max`: reading from the client paused.
+        /// `client-output-bytes-max`: reading from the client paused, or, when several times as
+        /// much was owed to it, it was disconnected.
         ClientOutput = "client_output",
         /// `inline-bytes-max`.
         InlineBytes = "inline_bytes",
@@ -169,23 +168,24 @@ label! {
         Args = "args",
         /// `bulk-bytes-max`.
         BulkBytes = "bulk_bytes",
-        /// `shard-inflight-max`.
+        /// `shard-inflight-max` requests, or `client-input-bytes-max` unwritten bytes, wait for a
+        /// shard: one more request was refused.
         ShardInflight = "shard_inflight",
-        /// `reply-bytes-max`.
+        /// `reply-bytes-max`: the connection to the shard was closed.
         ReplyBytes = "reply_bytes",
         /// `pinned-wait-ms` passed without a free connection.
         PinnedConnections = "pinned_connections",
-        /// `idle-timeout-ms`.
+        /// `idle-timeout-ms`: a silent client was disconnected.
         IdleTimeout = "idle_timeout",
-        /// `request-timeout-ms`.
+        /// `request-timeout-ms`: the connection to the shard was closed.
         RequestTimeout = "request_timeout",
-        /// `lock-wait-ms`.
+        /// `lock-wait-ms`: a transaction was aborted.
         LockWait = "lock_wait",
     }
 }
 
 /// A handle per value of a label: `metrics.commands[Family::Read]`.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Per<L, H> {
     handles: Box<[H]>,
     label: PhantomData<fn(L)>,

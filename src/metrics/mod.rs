@@ -7,7 +7,9 @@
 
 pub mod labels;
 pub mod names;
+mod portion;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use metrics::{Counter, Gauge, Histogram, Key, Level, Metadata, Recorder};
@@ -17,6 +19,7 @@ use metrics_exporter_prometheus::{
 
 pub use labels::{ErrorKind, Family, Label, Limit, Outcome, Per, Recovery, Rejection, Scope, Step};
 use names::{Definition, Type};
+pub use portion::Portion;
 
 use crate::config::Address;
 
@@ -45,7 +48,7 @@ pub struct Metrics {
     /// Errors of our own given to clients.
     pub errors: Per<ErrorKind, Counter>,
     /// Limits hit.
-    pub limits_hit: Per<Limit, Counter>,
+    pub limits_hit: Arc<Per<Limit, Counter>>,
     /// Per shard, in the order of the shard map.
     pub shards: Vec<ShardMetrics>,
     /// Transactions finished: `transactions[scope][outcome]`.
@@ -69,7 +72,7 @@ pub struct Metrics {
     handle: PrometheusHandle,
 }
 
-/// Handles of one shard.
+/// Handles of one shard. Several workers share its gauges: each publishes a [`Portion`].
 #[derive(Clone, Debug)]
 pub struct ShardMetrics {
     /// 1 while the shard answers, else 0.
@@ -114,6 +117,8 @@ pub struct ShardMetrics {
     pub consistency: Gauge,
     /// Entries in its index.
     pub locks_held: Gauge,
+    /// Limits hit, the same for all shards.
+    pub limits_hit: Arc<Per<Limit, Counter>>,
 }
 
 impl Metrics {
@@ -125,6 +130,9 @@ impl Metrics {
     pub fn new(shards: &[Address]) -> Result<Self, BuildError> {
         let maker = Maker::new()?;
         maker.build_info();
+        let limits_hit = Per::new(|l| maker.counter(&names::LIMITS_HIT, &[text(l)]));
+        let limits_hit = Arc::new(limits_hit);
+        let shard = |address| maker.shard(address, &limits_hit);
         Ok(Self {
             ready: maker.gauge(&names::READY, &[]),
             clients_connected: maker.gauge(&names::CLIENTS_CONNECTED, &[]),
@@ -135,8 +143,8 @@ impl Metrics {
             client_writes: maker.counter(&names::CLIENT_WRITES, &[]),
             commands: Per::new(|l| maker.counter(&names::COMMANDS, &[text(l)])),
             errors: Per::new(|l| maker.counter(&names::ERRORS, &[text(l)])),
-            limits_hit: Per::new(|l| maker.counter(&names::LIMITS_HIT, &[text(l)])),
-            shards: shards.iter().map(|shard| maker.shard(shard)).collect(),
+            shards: shards.iter().map(shard).collect(),
+            limits_hit,
             transactions: Per::new(|scope| {
                 Per::new(|l| maker.counter(&names::TRANSACTIONS, &[text(scope), text(l)]))
             }),
@@ -202,7 +210,7 @@ impl Maker {
         self.gauge(&names::START_TIME, &[]).set(start);
     }
 
-    fn shard(&self, address: &Address) -> ShardMetrics {
+    fn shard(&self, address: &Address, limits_hit: &Arc<Per<Limit, Counter>>) -> ShardMetrics {
         let label = [address.to_string()];
         let counter = |metric| self.counter(metric, &label);
         let gauge = |metric| self.gauge(metric, &label);
@@ -229,6 +237,7 @@ impl Maker {
             apply_retries: counter(&names::APPLY_RETRIES),
             consistency: gauge(&names::CONSISTENCY),
             locks_held: gauge(&names::LOCKS_HELD),
+            limits_hit: Arc::clone(limits_hit),
         }
     }
 

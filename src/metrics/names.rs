@@ -72,12 +72,12 @@ metrics! {
     COMMANDS = "commands_total" Counter, ["family"],
         "Commands taken from clients, by what is done with them.";
     ERRORS = "errors_total" Counter, ["kind"],
-        "Errors that lockstep itself gave to clients; those of shards are passed on and not counted.";
+        "Errors that lockstep itself gave to clients; those of shards are passed on and not counted. shard_down: nothing was sent; reply_lost: maybe executed; aborted: an EXEC of which nothing was applied; outcome_unknown and replies_lost: an EXEC that may be, and that is committed.";
     LIMITS_HIT = "limits_hit_total" Counter, ["limit"],
-        "How often a limit of the configuration was hit.";
+        "How often a limit of the configuration was hit; client_inflight and client_output pause reading from the client, client_output many times over disconnects it.";
 
     SHARD_UP = "shard_up" Gauge, ["shard"],
-        "1 while the shard answers, else 0.";
+        "1 while every worker has a connection to the shard, else 0.";
     SHARD_CONNECTS = "shard_connects_total" Counter, ["shard"],
         "Connections to the shard that came about.";
     SHARD_CONNECT_FAILURES = "shard_connect_failures_total" Counter, ["shard"],
@@ -85,29 +85,29 @@ metrics! {
     SHARD_DISCONNECTS = "shard_disconnects_total" Counter, ["shard"],
         "Connections to the shard that were lost.";
     SHARD_INFLIGHT = "shard_inflight_requests" Gauge, ["shard"],
-        "Requests sent to the shard and not answered yet.";
+        "Requests to the shard that are not answered yet, over all workers, ten times a second.";
     SHARD_QUEUE = "shard_queue_bytes" Gauge, ["shard"],
-        "Bytes that wait to be written to the shard.";
+        "Bytes that wait to be written to the shard, over all workers, ten times a second.";
     SHARD_REQUESTS = "shard_requests_total" Counter, ["shard"],
         "Requests sent to the shard.";
     SHARD_WRITES = "shard_writes_total" Counter, ["shard"],
         "Writes to the shard's connections; requests by writes is the mean batch.";
     SHARD_SENT = "shard_sent_bytes_total" Counter, ["shard"],
-        "Bytes sent to the shard.";
+        "Bytes sent to the shard over the connections that all clients share.";
     SHARD_RECEIVED = "shard_received_bytes_total" Counter, ["shard"],
-        "Bytes received from the shard.";
+        "Bytes received from the shard over the connections that all clients share.";
     SHARD_BATCH = "shard_batch_requests" Histogram(BATCH), ["shard"],
         "Requests in one write to the shard.";
     SHARD_LATENCY = "shard_latency_seconds" Histogram(LATENCY), ["shard"],
         "Time from a write to the shard to the reply of its first request; one sample per batch.";
     PINNED_IN_USE = "pinned_connections_in_use" Gauge, ["shard"],
-        "Connections set apart for transactions and used by one now.";
+        "Connections set apart for transactions and blocking commands, and used by one now.";
     PINNED_IDLE = "pinned_connections_idle" Gauge, ["shard"],
-        "Connections set apart for transactions and free.";
+        "Connections set apart for transactions and blocking commands, and free.";
     PINNED_WAITS = "pinned_waits_total" Counter, ["shard"],
-        "How often a transaction had to wait for such a connection.";
+        "How often a transaction or a blocking command had to wait for such a connection.";
     PINNED_WAIT = "pinned_wait_seconds" Histogram(LATENCY), ["shard"],
-        "How long those waits took.";
+        "How long those waits took, those in vain included.";
 
     TRANSACTIONS = "transactions_total" Counter, ["scope", "outcome"],
         "Transactions finished (EXEC, and split writes as distributed ones), as the client was told.";
@@ -122,7 +122,7 @@ metrics! {
     LOCK_CONFLICTS = "lock_conflicts_total" Counter, ["shard"],
         "Prepares refused since another transaction held a key.";
     LOCK_WAIT = "lock_wait_seconds" Histogram(LATENCY), [],
-        "Time that transactions waited for keys held by others.";
+        "Time that distributed transactions waited for keys held by others: from EXEC to the begin of the last attempt. Next to nothing where nobody was in the way.";
     APPLY_RETRIES = "apply_retries_total" Counter, ["shard"],
         "Applies sent again since the shard refused or did not answer.";
     RECOVERIES = "recoveries_total" Counter, ["action"],

@@ -242,7 +242,7 @@ impl CommandScanner {
             return Ok(Scan::Empty { len });
         };
         if count > self.limits.args_max {
-            return Err(ProtocolError::InvalidCount);
+            return Err(ProtocolError::TooManyArgs);
         }
         if self.auth_required && count > self.limits.unauthenticated_args_max {
             return Err(ProtocolError::UnauthenticatedCount);
@@ -304,8 +304,10 @@ impl CommandScanner {
         };
         let len = parse_i64(digits)
             .and_then(|len| usize::try_from(len).ok())
-            .filter(|len| *len <= self.limits.bulk_bytes_max)
             .ok_or(ProtocolError::InvalidBulkLength)?;
+        if len > self.limits.bulk_bytes_max {
+            return Err(ProtocolError::BulkTooBig);
+        }
         if self.auth_required && len > self.limits.unauthenticated_bulk_bytes_max {
             return Err(ProtocolError::UnauthenticatedBulkLength);
         }

@@ -16,9 +16,12 @@ pub enum ProtocolError {
     /// No line end within the limit, behind `*`.
     #[error("Protocol error: too big mbulk count string")]
     CountLineTooBig,
-    /// Not a number behind `*`, or one beyond [`args_max`](super::Limits::args_max).
+    /// Not a number behind `*`.
     #[error("Protocol error: invalid multibulk length")]
     InvalidCount,
+    /// A number behind `*` beyond [`args_max`](super::Limits::args_max); in the same words.
+    #[error("Protocol error: invalid multibulk length")]
+    TooManyArgs,
     /// Too many arguments announced by a client that has not authenticated.
     #[error("Protocol error: unauthenticated multibulk length")]
     UnauthenticatedCount,
@@ -28,9 +31,13 @@ pub enum ProtocolError {
     /// An argument that does not start with `$`, and the byte it starts with.
     #[error("Protocol error: expected '$', got '{}'", .0.escape_ascii())]
     ExpectedBulk(u8),
-    /// Not a length behind `$`, or one beyond [`bulk_bytes_max`](super::Limits::bulk_bytes_max).
+    /// Not a length behind `$`.
     #[error("Protocol error: invalid bulk length")]
     InvalidBulkLength,
+    /// A length behind `$` beyond [`bulk_bytes_max`](super::Limits::bulk_bytes_max); in the same
+    /// words.
+    #[error("Protocol error: invalid bulk length")]
+    BulkTooBig,
     /// Too long an argument announced by a client that has not authenticated.
     #[error("Protocol error: unauthenticated bulk length")]
     UnauthenticatedBulkLength,

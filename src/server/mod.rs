@@ -3,10 +3,12 @@
 //!
 //! * [`discover`]: the shards' command table and version;
 //! * [`safety`]: which shards are not served;
+//! * [`standing`]: whether a shard can be reached, over all workers;
 //! * [`worker`]: one thread, one runtime, everything a client needs, shared with no other thread.
 
 mod discover;
 mod safety;
+mod standing;
 mod worker;
 
 pub(crate) use worker::engine;
@@ -27,7 +29,7 @@ use crate::engine::turnstile::Turnstile;
 use crate::frontend::ServerInfo;
 use crate::frontend::refusal::fixed;
 use crate::keyspace::{CommandTable, Topology};
-use crate::metrics::{Metrics, Rejection};
+use crate::metrics::{ErrorKind, Limit, Metrics, Rejection};
 use crate::readiness::Readiness;
 use crate::shutdown::Shutdown;
 
@@ -69,6 +71,8 @@ pub(crate) struct Common {
     pub turnstile: Arc<Turnstile>,
     pub shutdown: Shutdown,
     pub clients: Arc<AtomicUsize>,
+    /// By shard.
+    pub standings: Arc<[standing::Standing]>,
 }
 
 /// A client that was accepted.
@@ -99,7 +103,11 @@ impl Server {
         let learned = discover::discover(&config, &readiness, &shutdown).await?;
         let listener = listen(&config).await?;
         let address = listener.local_addr().map_err(StartError::Worker)?;
-        let addresses = config.shards.iter().map(ToString::to_string).collect();
+        let addresses: Vec<_> = config.shards.iter().map(ToString::to_string).collect();
+        let standings = addresses.iter().zip(&metrics.shards);
+        let standings = standings
+            .map(|(address, metrics)| standing::Standing::new(address, metrics, &readiness))
+            .collect();
         let common = Common {
             metrics,
             topology: Arc::new(Topology::new(addresses)),
@@ -111,6 +119,7 @@ impl Server {
             turnstile: Arc::default(),
             shutdown,
             clients: Arc::default(),
+            standings,
             config,
         };
         let workers = (0..common.config.workers_effective())
@@ -192,6 +201,8 @@ async fn accept_until_draining(listener: TcpListener, workers: Senders, common: 
 async fn admit(stream: TcpStream, workers: &Senders, common: &Common, next_id: &AtomicU64) {
     if common.clients.load(Ordering::Relaxed) >= common.config.clients_max {
         common.metrics.clients_rejected[Rejection::ClientsMax].increment(1);
+        common.metrics.limits_hit[Limit::Clients].increment(1);
+        common.metrics.errors[ErrorKind::Limit].increment(1);
         tokio::spawn(turn_away(stream));
         return;
     }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
@@ -24,14 +24,17 @@ use crate::backend::{Link, Pool};
 use crate::config::{Config, IsolationLevel};
 use crate::engine::turnstile::Turnstile;
 use crate::engine::{Engine, Times};
+use crate::frontend::tally::Tally;
 use crate::frontend::{Context, client};
-use crate::metrics::Metrics;
+use crate::metrics::{Limit, Metrics};
 use crate::resp::{Limits, Protocol};
 use crate::turn::Turn;
 use crate::txn;
 
 /// How often time limits are checked.
 const TICK: Duration = Duration::from_millis(100);
+/// How often idle clients are looked for.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// A worker that runs.
 pub(super) struct Handle {
@@ -143,13 +146,40 @@ fn left_over(context: &Context, why: &str) {
 
 /// Checks time limits, and publishes what is too frequent to publish at each change.
 async fn tick(context: Rc<Context>, common: Common) {
+    let mut troubles = vec![None; common.topology.shards()];
+    let mut swept = context.turn.tick();
     loop {
         tokio::time::sleep(TICK).await;
         let now = context.turn.tick();
-        for shard in 0..common.topology.shards() as u16 {
-            context.engine.link(shard).check_time(now);
+        for (shard, told) in troubles.iter_mut().enumerate() {
+            let link = context.engine.link(shard as u16);
+            link.check_time(now);
+            let trouble = link.trouble();
+            if *told != trouble {
+                common.standings[shard].tell(told.is_some(), trouble.as_deref());
+                *told = trouble;
+            }
+        }
+        context.engine.publish();
+        context.tally.publish();
+        if now.saturating_duration_since(swept) >= SWEEP {
+            swept = now;
+            close_idle(&context, now);
         }
     }
+}
+
+/// Sends clients away that have been silent for too long and are owed nothing.
+fn close_idle(context: &Context, now: Instant) {
+    let limit = context.config.idle_timeout;
+    if limit.is_zero() {
+        return;
+    }
+    let sessions = context.sessions.borrow();
+    let closed = sessions
+        .values()
+        .filter(|session| session.close_if_idle(now, limit));
+    context.metrics.limits_hit[Limit::IdleTimeout].increment(closed.count() as u64);
 }
 
 fn context(common: &Common) -> Rc<Context> {
@@ -164,6 +194,7 @@ fn context(common: &Common) -> Rc<Context> {
         server: Arc::clone(&common.info),
         engine,
         turn,
+        tally: Rc::new(Tally::new(Arc::clone(&common.metrics))),
         metrics: Arc::clone(&common.metrics),
         is_draining: Cell::new(false),
         sessions: RefCell::new(HashMap::new()),

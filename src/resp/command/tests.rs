@@ -142,7 +142,7 @@ fn unauthenticated_clients_have_narrow_limits() {
             b"*1\r\n$16385\r\n",
             ProtocolError::UnauthenticatedBulkLength,
         ),
-        (b"*1\r\n$536870913\r\n", ProtocolError::InvalidBulkLength),
+        (b"*1\r\n$536870913\r\n", ProtocolError::BulkTooBig),
     ] {
         let mut scanner = CommandScanner::new(Limits::default());
         scanner.set_auth_required(true);

@@ -22,7 +22,9 @@ Wait(1)",
 #[test]
 fn starts_from_a_record_that_promises_something() {
     for reading in ["absent", "unreachable", "aborted"] {
-        transcript(&format!("@99\nrecover implicit 0={reading} 0 1\n----\nNothing"));
+        transcript(&format!(
+            "@99\nrecover implicit 0={reading} 0 1\n----\nNothing"
+        ));
     }
 }
 
