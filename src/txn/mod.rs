@@ -42,16 +42,28 @@
 //! | release | drops what belongs to this id: locks, index, settling; record → deleted or marker | [`Released`] |
 //! | read | the record, and the shard's clock | [`Record`] or absent |
 //!
+//! # What is locked: slots
+//!
+//! What the scripts call a *key* is, in production, a *slot* as decimal text (Redis Cluster's
+//! slot function; [`plan`] does the translation). The protocol does not care what its keys
+//! stand for; locking slots instead of keys buys three things. A plain command or MULTI/EXEC whose
+//! keys share a slot, however many they are, is to the isolation of plain commands what a
+//! single-key command is, and needs no guard of its own. Lock, index and settling entries are
+//! bounded by the number of slots. And the participant of a cluster backend is a slot anyway. The
+//! price: transactions on different keys of one slot wait for each other; two random keys meet
+//! with probability 1/16384, keys of one hash tag belong together. Were only keys locked, two
+//! multi-key commands inside one slot could see two transactions in different orders.
+//!
 //! # What is kept on a shard
 //!
 //! All under [`names::PREFIX`], in the data's logical database:
 //!
 //! | key | type | what |
 //! |---|---|---|
-//! | `__lockstep:lock:<key>` | string, PX | the id of the transaction that holds `<key>` |
+//! | `__lockstep:lock:<slot>` | string, PX | the id of the transaction that holds the slot |
 //! | `__lockstep:txn:<id>` | hash | the record: `state`, `deadline`, `participants`, `rule` (the decider, if there is one), `redo`, `keys`; in a marker `replies` |
-//! | `__lockstep:index` | hash | key → id, from prepare to release |
-//! | `__lockstep:settling` | hash | key → id, from apply to release |
+//! | `__lockstep:index` | hash | slot → id, from prepare to release |
+//! | `__lockstep:settling` | hash | slot → id, from apply to release |
 //! | `__lockstep:epoch` | string | counts the prepares that succeeded, for ever |
 //!
 //! and the channel `__lockstep:released:<id>`, on which release and abort announce themselves.
