@@ -295,7 +295,7 @@ fn a_lost_shard_shows_in_errors_and_on_readyz_but_the_proxy_stays_ready() {
 
 #[test]
 fn only_who_is_silent_and_owed_nothing_is_disconnected() {
-    let cluster = started(&[("idle-timeout-ms", "1000")]);
+    let cluster = started(&[("idle-timeout-ms", "2000")]);
     let (mut silent, mut waiting, mut talking) =
         (cluster.client(), cluster.client(), cluster.client());
     silent.say("PING");
