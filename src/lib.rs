@@ -9,8 +9,11 @@
 //! 4. [`backend`] carries the raw bytes to that shard and its reply back;
 //! 5. several shards: [`txn`] plans and decides (pure), [`engine`] carries it out.
 //!
-//! Imports point one way: `resp <- keyspace <- txn <- engine <- frontend <- main`, and
-//! `resp <- backend <- engine`; `config`, `metrics` and `shutdown` are leaves. `resp`,
+//! Beside it, [`operator`] looks at transactions and settles them on a person's word, through
+//! [`frontend`] or, without any proxy, through [`console`].
+//!
+//! Imports point one way: `resp <- keyspace <- txn <- engine <- operator <- frontend <- main`,
+//! and `resp <- backend <- engine`; `config`, `metrics` and `shutdown` are leaves. `resp`,
 //! `keyspace` and `txn` are pure: no clock, no randomness, no tokio. `integration/tidy.rs` and a
 //! lint hold all that.
 
