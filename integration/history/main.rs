@@ -15,6 +15,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod blocking;
 mod draft;
 mod faults;
 mod graph;
@@ -169,6 +170,12 @@ fn one_order_while_proxies_stop() {
 #[test]
 fn one_order_while_shards_die() {
     run(&[Fault::KillShard], seconds(6, 300));
+}
+
+/// The same with shards that stop for a while: transactions stay half applied for that long.
+#[test]
+fn one_order_while_shards_stop() {
+    run(&[Fault::PauseShard], seconds(6, 60));
 }
 
 /// The same with everything.
