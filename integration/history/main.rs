@@ -85,9 +85,7 @@ fn run(faults: &[Fault], length: Duration) {
     let _print = PrintOnFailure(seed);
     let mut cluster = cluster(faults.contains(&Fault::KillShard), "strict");
     if !faults.is_empty() {
-        for pattern in ["recover", "settled", "shard", "late"] {
-            cluster.expect_log(pattern);
-        }
+        expect_faults(&cluster);
     }
     let rounds = length.as_secs_f64() / ROUND_MAX.as_secs_f64();
     let rounds = rounds.ceil().max(1.0) as u32;
@@ -107,6 +105,13 @@ fn run(faults: &[Fault], length: Duration) {
     }
     println!("{strikes} faults, no anomaly");
     assert!(faults.is_empty() || strikes > 0, "no fault struck");
+}
+
+/// What proxies say to a fault.
+fn expect_faults(cluster: &Cluster) {
+    for pattern in ["recover", "settled", "shard", "late"] {
+        cluster.expect_log(pattern);
+    }
 }
 
 fn clients() -> usize {
@@ -140,7 +145,8 @@ fn tell(found: &[Anomaly]) -> String {
 fn check_sanity(round: &Round, faulty: bool) {
     assert!(round.forms().len() >= 8, "forms: {:?}", round.forms());
     let committed = round.count(Outcome::Committed);
-    assert!(committed > 1_000, "only {committed} operations");
+    let least = if faulty { 300 } else { 1_000 };
+    assert!(committed > least, "only {committed} operations");
     if !faulty {
         let aborted = round.count(Outcome::Aborted);
         assert_eq!(round.count(Outcome::Unknown), 0, "{:?}", round.errors);
@@ -185,6 +191,7 @@ fn one_order_whatever_happens() {
 }
 
 /// The test of the test: with plain commands that see transactions half way, the judge finds it.
+/// Shards that stop now and then keep transactions half way for long enough to be met.
 #[test]
 fn without_isolation_of_plain_commands_it_shows() {
     const ROUNDS: usize = 10;
@@ -192,13 +199,15 @@ fn without_isolation_of_plain_commands_it_shows() {
     let seed = Seed::take();
     let _print = PrintOnFailure(seed);
     let mut cluster = cluster(false, "transactions");
+    expect_faults(&cluster);
     for number in 0..ROUNDS {
         let load = Load {
             clients: clients(),
             seed,
             round: number,
         };
-        let (round, _) = round(&mut cluster, &load, &[], Duration::from_secs(2));
+        let faults = [Fault::PauseShard];
+        let (round, _) = round(&mut cluster, &load, &faults, Duration::from_secs(3));
         print(&round);
         let found = judge(&round.history);
         if !found.is_empty() {
