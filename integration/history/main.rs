@@ -191,23 +191,21 @@ fn one_order_whatever_happens() {
 }
 
 /// The test of the test: with plain commands that see transactions half way, the judge finds it.
-/// Shards that stop now and then keep transactions half way for long enough to be met.
+/// Each round does with a chance of one in two to five; so many in vain are not chance.
 #[test]
 fn without_isolation_of_plain_commands_it_shows() {
-    const ROUNDS: usize = 10;
+    const ROUNDS: usize = 50;
     let _turn = ONE_AT_A_TIME.lock();
     let seed = Seed::take();
     let _print = PrintOnFailure(seed);
     let mut cluster = cluster(false, "transactions");
-    expect_faults(&cluster);
     for number in 0..ROUNDS {
         let load = Load {
             clients: clients(),
             seed,
             round: number,
         };
-        let faults = [Fault::PauseShard];
-        let (round, _) = round(&mut cluster, &load, &faults, Duration::from_secs(3));
+        let (round, _) = round(&mut cluster, &load, &[], Duration::from_secs(2));
         print(&round);
         let found = judge(&round.history);
         if !found.is_empty() {
