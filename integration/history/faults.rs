@@ -15,11 +15,19 @@ pub enum Fault {
     PauseProxy,
     /// kill -9 of a shard, and its restart with its AOF.
     KillShard,
+    /// SIGSTOP of a shard, now and then for longer than locks live, and SIGCONT: what is applied
+    /// elsewhere settles for that long.
+    PauseShard,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 3] = [Fault::KillProxy, Fault::PauseProxy, Fault::KillShard];
+    pub const ALL: [Fault; 4] = [
+        Fault::KillProxy,
+        Fault::PauseProxy,
+        Fault::KillShard,
+        Fault::PauseShard,
+    ];
 
     fn strike(self, cluster: &mut Cluster, rng: &mut StdRng, lock_ttl: Duration) {
         let proxy = rng.random_range(0..cluster.proxies().len());
@@ -39,6 +47,12 @@ impl Fault {
                 cluster.shard_mut(shard).kill();
                 some_time(rng, 0..300);
                 cluster.shard_mut(shard).restart();
+            }
+            Fault::PauseShard => {
+                cluster.shards()[shard].pause();
+                let length = [0.02, 0.05, 0.1, 1.3][rng.random_range(0..4)];
+                sleep(lock_ttl.mul_f64(length));
+                cluster.shards()[shard].resume();
             }
         }
     }

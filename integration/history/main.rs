@@ -15,6 +15,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod blocking;
 mod draft;
 mod faults;
 mod graph;
@@ -84,9 +85,7 @@ fn run(faults: &[Fault], length: Duration) {
     let _print = PrintOnFailure(seed);
     let mut cluster = cluster(faults.contains(&Fault::KillShard), "strict");
     if !faults.is_empty() {
-        for pattern in ["recover", "settled", "shard", "late"] {
-            cluster.expect_log(pattern);
-        }
+        expect_faults(&cluster);
     }
     let rounds = length.as_secs_f64() / ROUND_MAX.as_secs_f64();
     let rounds = rounds.ceil().max(1.0) as u32;
@@ -106,6 +105,13 @@ fn run(faults: &[Fault], length: Duration) {
     }
     println!("{strikes} faults, no anomaly");
     assert!(faults.is_empty() || strikes > 0, "no fault struck");
+}
+
+/// What proxies say to a fault.
+fn expect_faults(cluster: &Cluster) {
+    for pattern in ["recover", "settled", "shard", "late"] {
+        cluster.expect_log(pattern);
+    }
 }
 
 fn clients() -> usize {
@@ -139,7 +145,8 @@ fn tell(found: &[Anomaly]) -> String {
 fn check_sanity(round: &Round, faulty: bool) {
     assert!(round.forms().len() >= 8, "forms: {:?}", round.forms());
     let committed = round.count(Outcome::Committed);
-    assert!(committed > 1_000, "only {committed} operations");
+    let least = if faulty { 300 } else { 1_000 };
+    assert!(committed > least, "only {committed} operations");
     if !faulty {
         let aborted = round.count(Outcome::Aborted);
         assert_eq!(round.count(Outcome::Unknown), 0, "{:?}", round.errors);
@@ -171,6 +178,12 @@ fn one_order_while_shards_die() {
     run(&[Fault::KillShard], seconds(6, 300));
 }
 
+/// The same with shards that stop for a while: transactions stay half applied for that long.
+#[test]
+fn one_order_while_shards_stop() {
+    run(&[Fault::PauseShard], seconds(6, 60));
+}
+
 /// The same with everything.
 #[test]
 fn one_order_whatever_happens() {
@@ -178,9 +191,10 @@ fn one_order_whatever_happens() {
 }
 
 /// The test of the test: with plain commands that see transactions half way, the judge finds it.
+/// Each round does with a chance of one in two to five; so many in vain are not chance.
 #[test]
 fn without_isolation_of_plain_commands_it_shows() {
-    const ROUNDS: usize = 10;
+    const ROUNDS: usize = 50;
     let _turn = ONE_AT_A_TIME.lock();
     let seed = Seed::take();
     let _print = PrintOnFailure(seed);

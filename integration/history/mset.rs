@@ -5,6 +5,9 @@ use super::{ONE_AT_A_TIME, SHARDS, cluster};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+/// Longest pause of a writer between two writes.
+const PAUSE_US_MAX: u64 = 6_000;
+
 /// P2 for split reads and writes.
 #[test]
 fn an_mset_is_seen_as_a_whole() {
@@ -23,6 +26,9 @@ fn an_mset_is_seen_as_a_whole() {
                     turn += 1;
                     if number < 3 {
                         write(&mut client, keys, number, turn);
+                        // Reads are consistent at once only while nobody writes; both ways of
+                        // reading, that one and behind locks, are wanted.
+                        std::thread::sleep(Duration::from_micros(turn * 7_919 % PAUSE_US_MAX));
                     } else if !read(&mut client, keys) {
                         stop.store(true, Ordering::Relaxed);
                         panic!("P2: an MGET saw half of an MSET or DEL");

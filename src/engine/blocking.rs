@@ -1,26 +1,36 @@
 //! Commands that wait for data: each on a connection of its own, for as long as it takes.
+//!
+//! The hold rule ([`crate::backend::hold`]) is theirs as well: what ends the waiting is often
+//! the apply of a transaction, which is not done everywhere yet.
 
 use std::rc::Rc;
+use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::task::{AbortHandle, spawn_local};
 
 use super::Engine;
-use crate::backend::Failure;
-use crate::resp::build;
+use crate::backend::{Failure, Pinned};
+use crate::resp::{self, build};
+use crate::txn::names;
+
+/// Between two looks at what settles, while a reply is held.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 impl Engine {
-    /// Sends a command that may wait, and calls `done` once with its reply. Aborting it closes
-    /// the connection, so that the shard stops waiting as well.
+    /// Sends a command that may wait, and calls `done` once with its reply; not before none of
+    /// the `slots` of its keys is settling. Aborting it closes the connection, so that the shard
+    /// stops waiting as well.
     pub fn wait_for(
         self: &Rc<Self>,
         shard: u16,
+        slots: Vec<u16>,
         request: BytesMut,
         done: impl FnOnce(&[u8]) + 'static,
     ) -> AbortHandle {
         let engine = Rc::clone(self);
         let task = spawn_local(async move {
-            match engine.wait_on(shard, &request).await {
+            match engine.wait_on(shard, &slots, &request).await {
                 Ok(reply) => done(&reply),
                 Err(failure) => {
                     engine.metrics.errors[failure.kind()].increment(1);
@@ -33,10 +43,42 @@ impl Engine {
         task.abort_handle()
     }
 
-    async fn wait_on(&self, shard: u16, request: &[u8]) -> Result<bytes::Bytes, Failure> {
+    async fn wait_on(&self, shard: u16, slots: &[u16], request: &[u8]) -> Result<Bytes, Failure> {
         let mut connection = self.waiters(shard).get().await?;
         let reply = connection.exchange_patiently(request).await?;
+        if self.is_strict() && !slots.is_empty() {
+            // The command itself has been executed, whatever becomes of the question.
+            hold(&mut connection, slots).await.map_err(maybe_sent)?;
+        }
         connection.give_back();
         Ok(reply)
+    }
+}
+
+/// Waits until none of these slots is settling. It began after the command was executed, so the
+/// answer is about a later instant, as the hold rule wants it.
+async fn hold(connection: &mut Pinned, slots: &[u16]) -> Result<(), Failure> {
+    let slots: Vec<String> = slots.iter().map(u16::to_string).collect();
+    let mut words: Vec<&[u8]> = vec![b"HMGET", names::SETTLING];
+    words.extend(slots.iter().map(String::as_bytes));
+    let mut question = BytesMut::new();
+    build::command(&mut question, words);
+    loop {
+        let answers = connection.exchange(&question, 1).await?;
+        if answers.first().is_some_and(|answer| is_clear(answer)) {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Whether every field that was asked for is missing; an error says nothing.
+fn is_clear(answer: &[u8]) -> bool {
+    !resp::is_error(answer) && resp::elements(answer).all(|owner| resp::as_bulk(owner).is_none())
+}
+
+fn maybe_sent(failure: Failure) -> Failure {
+    match failure {
+        Failure::NeverSent(cause) | Failure::MaybeSent(cause) => Failure::MaybeSent(cause),
     }
 }

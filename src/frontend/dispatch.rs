@@ -12,7 +12,9 @@ use super::refusal::{self, fixed};
 use super::session::{Session, Want};
 use crate::backend::{How, Isolation};
 use crate::engine::Answer;
-use crate::keyspace::{CommandSpec, Flag, KeyError, KeyRule, Lookup, Own, Place, Split, Treatment};
+use crate::keyspace::{
+    CommandSpec, Flag, KeyError, KeyRule, Lookup, Own, Place, Split, Treatment, key_slot,
+};
 use crate::metrics::{ErrorKind, Family, Label};
 use crate::resp::{Command, build, is_error};
 use crate::txn::names;
@@ -265,8 +267,9 @@ impl Dispatcher {
     /// A command that may wait for data: on a connection of its own. Whatever the client sends
     /// behind it waits as well.
     fn block(&mut self, spec: &CommandSpec, command: &Command<'_>) -> Flow {
-        let shard = match self.home_of(spec, command) {
-            Ok(Home::Slot(Place { shard, .. }) | Home::Shard(shard)) => shard,
+        let (shard, slots) = match self.home_of(spec, command) {
+            Ok(Home::Slot(Place { shard, slot })) => (shard, vec![slot]),
+            Ok(Home::Shard(shard)) => (shard, self.slots(command)),
             Ok(Home::Nowhere) => return self.keyless(spec, command),
             Err(why) => return self.reject_misplaced(spec, why),
         };
@@ -277,13 +280,19 @@ impl Dispatcher {
         command.encode(&mut request);
         let slot = self.session.open_slot();
         let session = Rc::clone(&self.session);
-        let wait = self
-            .context
-            .engine
-            .wait_for(shard, request, move |reply| session.complete(slot, reply));
+        let engine = &self.context.engine;
+        let wait = engine.wait_for(shard, slots, request, move |reply| {
+            session.complete(slot, reply)
+        });
         self.waiting = Some(wait);
         self.counted(family(spec));
         Flow::Bar
+    }
+
+    /// The slots of the keys found last.
+    fn slots(&self, command: &Command<'_>) -> Vec<u16> {
+        let keys = self.keys.iter().filter_map(|&at| command.arg(at));
+        keys.map(key_slot).collect()
     }
 
     /// Whether the client waits for data, for as long as it takes: its end must be noticed.
