@@ -301,10 +301,11 @@ impl Io {
         }
     }
 
-    /// Whether the replies that are missing will be too much, if they are like the last ones.
+    /// Whether the replies that are missing, if they are like the last ones, will be too much
+    /// beside those that wait to be sent.
     fn expects_too_much(&self) -> bool {
         let expected = self.ring.len().saturating_mul(self.reply_bytes);
-        !self.ring.is_empty() && expected > self.bytes_max
+        !self.ring.is_empty() && self.out.len() + expected > self.bytes_max
     }
 
     /// Moves the replies whose turn has come.
