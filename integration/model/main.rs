@@ -210,7 +210,7 @@ fn long_two_recoverers() {
             second: false,
             ..Protocol::base()
         };
-        check("two recoverers, every loss", protocol, 0, ALWAYS);
+        check("two recoverers, every loss", protocol, 4_152_967, ALWAYS);
     }
 }
 
@@ -225,7 +225,7 @@ fn long_two_recoverers_of_a_decider() {
         check(
             "two recoverers, decider, every loss",
             protocol,
-            0,
+            2_036_672,
             &and(&[FirstNil]),
         );
     }
@@ -259,7 +259,7 @@ fn long_watching_with_a_second_transaction() {
             ..Protocol::base()
         };
         let sights = and(&[SecondCommits, SecondAfterFirst]);
-        check("watching, second", protocol, 0, &sights);
+        check("watching, second", protocol, 1_317_758, &sights);
     }
 }
 
