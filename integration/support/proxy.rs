@@ -68,6 +68,11 @@ impl Proxy {
         self.port.number()
     }
 
+    /// Where it is scraped, `host:port`.
+    pub fn metrics_address(&self) -> String {
+        format!("127.0.0.1:{}", self.metrics_port.number())
+    }
+
     /// A new connection.
     pub fn client(&self) -> Client {
         Client::connect(self.port()).unwrap_or_else(|error| panic!("proxy: {error}"))
