@@ -18,7 +18,6 @@
 //!
 //! A split read needs something else, the shard's *epoch*: see [`super::link::Link::epoch`].
 
-use std::collections::HashSet;
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
@@ -30,6 +29,7 @@ use bytes::Bytes;
 use tokio::time::Sleep;
 
 use super::ReplySink;
+use super::rules::Settling;
 use crate::resp;
 
 /// Between two looks at what settles, while replies are held and nothing else is sent.
@@ -115,39 +115,25 @@ impl Hold {
         self.held.len()
     }
 
-    /// Nothing settles: everything may leave.
-    pub(super) fn release_all(&mut self, buffer: &[u8]) {
-        self.look_again = None;
-        for Held {
-            receiver, frame, ..
-        } in self.held.drain(..)
-        {
-            receiver.sink.deliver(receiver.number, &frame);
+    /// A batch has ended with this look at what settles: who may leave does.
+    pub(super) fn release(&mut self, settling: Settling<'_>, buffer: &[u8]) {
+        if settling == Settling::Nothing {
+            self.look_again = None;
         }
-        self.release_awaiting(buffer, |_| true);
-    }
-
-    /// Something settles, but it is not known what: nothing may leave but errors, which tell
-    /// that nothing was done.
-    pub(super) fn keep_all(&mut self, buffer: &[u8]) {
-        self.release_awaiting(buffer, |_| false);
-    }
-
-    /// The answer to [`Check::SettlingKeys`]: who is not concerned may leave.
-    pub(super) fn release_except(&mut self, slots: &HashSet<u16>, buffer: &[u8]) {
         for held in std::mem::take(&mut self.held) {
-            if slots.contains(&held.slot) {
-                self.held.push(held);
-            } else {
+            if settling.may_leave(held.slot) {
                 held.receiver
                     .sink
                     .deliver(held.receiver.number, &held.frame);
+            } else {
+                self.held.push(held);
             }
         }
-        self.release_awaiting(buffer, |slot| !slots.contains(&slot));
+        self.release_awaiting(settling, buffer);
     }
 
-    fn release_awaiting(&mut self, buffer: &[u8], may_leave: impl Fn(u16) -> bool) {
+    /// What may not leave yet is held; but errors that tell that nothing was done always may.
+    fn release_awaiting(&mut self, settling: Settling<'_>, buffer: &[u8]) {
         for Awaiting {
             receiver,
             isolation,
@@ -156,7 +142,7 @@ impl Hold {
         {
             let bytes = buffer.get(frame).unwrap_or_default();
             match isolation {
-                Isolation::Hold(slot) if !may_leave(slot) && !tells_nothing(bytes) => {
+                Isolation::Hold(slot) if !settling.may_leave(slot) && !tells_nothing(bytes) => {
                     self.held.push(Held {
                         receiver,
                         slot,

@@ -25,6 +25,7 @@ use super::hold::{
 };
 use super::reader::{BUFFER_BYTES_MIN, READ_BYTES_MAX, Reader};
 use super::request::{Batch, Expected, How, Pending};
+use super::rules::{Settling, known_epoch};
 use super::{Cause, Dial, Failure, ReplySink};
 use crate::metrics::{Limit, Portion, ShardMetrics};
 use crate::resp::{self, Protocol, ReplyError};
@@ -395,18 +396,20 @@ impl Link {
     ) {
         match check {
             Check::Settling if frame == NO => {
-                hold.release_all(buffer);
+                hold.release(Settling::Nothing, buffer);
                 self.inner.borrow_mut().is_settling = false;
             }
             Check::Settling => {
-                hold.keep_all(buffer);
+                hold.release(Settling::Something, buffer);
                 self.look_again();
             }
-            Check::SettlingKeys if resp::is_error(frame) => hold.keep_all(buffer),
+            Check::SettlingKeys if resp::is_error(frame) => {
+                hold.release(Settling::Something, buffer);
+            }
             Check::SettlingKeys => {
                 let slots: HashSet<u16> = resp::elements(frame).filter_map(slot).collect();
                 self.inner.borrow_mut().is_settling = !slots.is_empty();
-                hold.release_except(&slots, buffer);
+                hold.release(Settling::Slots(&slots), buffer);
             }
             Check::Epoch => {
                 let seen = resp::as_bulk(frame);
@@ -417,7 +420,7 @@ impl Link {
             }
             Check::Index => {
                 let seen = epoch.take();
-                self.inner.borrow_mut().epoch = if frame == NO { seen } else { None };
+                self.inner.borrow_mut().epoch = known_epoch(seen, frame == NO);
             }
         }
         self.inner.borrow_mut().held = hold.held();

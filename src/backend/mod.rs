@@ -2,6 +2,7 @@
 //!
 //! * [`link`]: the connection that all clients of a worker share, pipelined;
 //! * [`hold`]: replies that may not leave yet;
+//! * [`rules`]: when they may, and when a split read holds together;
 //! * [`pinned`]: connections that one transaction has for itself, from a bounded pool;
 //! * [`reader`]: its incoming half, from bytes to replies;
 //! * [`request`]: what is remembered of a request until its reply is there;
@@ -15,6 +16,7 @@ pub mod link;
 pub mod pinned;
 mod reader;
 mod request;
+pub mod rules;
 
 use std::fmt;
 use std::rc::Rc;

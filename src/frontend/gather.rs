@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use super::Context;
 use super::dispatch::DB;
 use super::session::Session;
-use crate::backend::{Failure, How, Isolation, ReplySink};
+use crate::backend::{Failure, How, Isolation, ReplySink, rules};
 use crate::engine::Answer;
 use crate::keyspace::Split;
 use crate::metrics::ErrorKind;
@@ -261,7 +261,7 @@ impl ReplySink for Gather {
             .get(number as usize)
             .and_then(|piece| piece.epoch.clone());
         // An epoch that was never moved is known as the empty text.
-        let is_consistent = known.is_some_and(|known| known == epoch.unwrap_or_default());
+        let is_consistent = rules::is_consistent(known.as_deref(), epoch.unwrap_or_default());
         self.take(
             number as usize,
             Bytes::copy_from_slice(reply),
