@@ -2,6 +2,7 @@
 //!
 //! * [`link`]: the connection that all clients of a worker share, pipelined;
 //! * [`hold`]: replies that may not leave yet;
+//! * [`armed`]: the one on which what touches several slots of a shard takes effect;
 //! * [`pinned`]: connections that one transaction has for itself, from a bounded pool;
 //! * [`reader`]: its incoming half, from bytes to replies;
 //! * [`request`]: what is remembered of a request until its reply is there;
@@ -9,6 +10,7 @@
 //!
 //! Whatever fails says whether the request was *never sent* or *maybe executed*: see [`Failure`].
 
+pub mod armed;
 pub mod connect;
 pub mod hold;
 pub mod link;
@@ -19,6 +21,7 @@ mod request;
 use std::fmt;
 use std::rc::Rc;
 
+pub use armed::Armed;
 pub use connect::Dial;
 pub use hold::Isolation;
 pub use link::Link;
