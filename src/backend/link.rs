@@ -106,6 +106,8 @@ struct Inner {
     epoch: Option<Bytes>,
     /// Replies that are held.
     held: usize,
+    /// Connections lost.
+    losses: u64,
     /// Bytes written and read since they were last published.
     sent_bytes: u64,
     received_bytes: u64,
@@ -137,6 +139,7 @@ impl Link {
             is_settling: false,
             epoch: None,
             held: 0,
+            losses: 0,
             sent_bytes: 0,
             received_bytes: 0,
         };
@@ -154,6 +157,11 @@ impl Link {
     /// The shard's address.
     pub fn address(&self) -> &str {
         &self.dial.address
+    }
+
+    /// Number of the connection: what is sent now goes out on this one, or not at all.
+    pub fn connection(&self) -> u64 {
+        self.inner.borrow().losses
     }
 
     /// Whether requests would be accepted now.
@@ -465,6 +473,7 @@ impl Link {
             inner.broken = None;
             inner.epoch = None;
             inner.held = 0;
+            inner.losses += 1;
             (std::mem::take(&mut inner.pending), written)
         };
         for expected in pending {

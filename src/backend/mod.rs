@@ -3,6 +3,7 @@
 //! * [`link`]: the connection that all clients of a worker share, pipelined;
 //! * [`hold`]: replies that may not leave yet;
 //! * [`rules`]: when they may, and when a split read holds together;
+//! * [`armed`]: the one on which what touches several slots of a shard takes effect;
 //! * [`pinned`]: connections that one transaction has for itself, from a bounded pool;
 //! * [`reader`]: its incoming half, from bytes to replies;
 //! * [`request`]: what is remembered of a request until its reply is there;
@@ -10,6 +11,7 @@
 //!
 //! Whatever fails says whether the request was *never sent* or *maybe executed*: see [`Failure`].
 
+pub mod armed;
 pub mod connect;
 pub mod hold;
 pub mod link;
@@ -21,6 +23,7 @@ pub mod rules;
 use std::fmt;
 use std::rc::Rc;
 
+pub use armed::Armed;
 pub use connect::Dial;
 pub use hold::Isolation;
 pub use link::Link;

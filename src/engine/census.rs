@@ -60,7 +60,7 @@ impl Engine {
     pub async fn search_for_ever(self: Rc<Self>) {
         // As long as nothing was looked at, nothing is known to be wrong.
         self.publish_measure(&Measure {
-            ratios: vec![1.0; self.links.len()],
+            ratios: vec![1.0; self.ways.len()],
             ..Measure::default()
         });
         let mut memory = Memory::default();
@@ -77,7 +77,7 @@ impl Engine {
 
     async fn search(self: &Rc<Self>, memory: &mut Memory) {
         let mut found = Found::new();
-        for shard in 0..self.links.len() as u16 {
+        for shard in 0..self.ways.len() as u16 {
             self.count_locks(shard).await;
             found.push(self.indexed(shard).await);
         }

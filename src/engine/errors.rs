@@ -29,11 +29,27 @@ pub fn failed(failure: &Failure) -> BytesMut {
     })
 }
 
+/// The same for what ran there otherwise.
+pub(super) fn lost(failure: &Failure, answer: Answer) -> BytesMut {
+    match answer {
+        Answer::Exec => failed(failure),
+        Answer::Bare => error(failure.to_string()),
+    }
+}
+
 /// How that counts as an error.
 pub fn failed_kind(failure: &Failure) -> ErrorKind {
     match failure {
         Failure::NeverSent(_) => ErrorKind::Aborted,
         Failure::MaybeSent(_) => ErrorKind::OutcomeUnknown,
+    }
+}
+
+/// The same for [`lost`].
+pub(super) fn lost_kind(failure: &Failure, answer: Answer) -> ErrorKind {
+    match answer {
+        Answer::Exec => failed_kind(failure),
+        Answer::Bare => failure.kind(),
     }
 }
 

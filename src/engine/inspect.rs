@@ -9,7 +9,7 @@ use crate::txn::script::answer;
 impl Engine {
     /// How many shards there are.
     pub fn shards(&self) -> u16 {
-        self.links.len() as u16
+        self.ways.len() as u16
     }
 
     /// The shard's address, as configured.

@@ -7,6 +7,7 @@
 //! * [`census`]: looks for what nobody finishes, and measures it;
 //! * [`turnstile`]: first come, first served inside the process;
 //! * [`blocking`]: commands that wait for data;
+//! * [`guarded`]: what touches several slots of one shard;
 //! * [`errors`]: what a client is told instead of replies;
 //! * [`inbox`]: what has arrived;
 //! * [`inspect`]: what operators ask of it.
@@ -15,6 +16,7 @@ pub mod attempt;
 pub mod blocking;
 mod census;
 pub mod errors;
+mod guarded;
 pub mod inbox;
 pub mod inspect;
 pub mod recover;
@@ -29,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::backend::{Failure, How, Isolation, Link, Pool};
+use crate::backend::{Armed, Failure, How, Isolation, Link, Pool};
 use crate::metrics::{Limit, Metrics, Outcome as Told, Scope, Step};
 use crate::resp;
 use crate::txn::plan::{Branch, Plan};
@@ -65,11 +67,22 @@ pub struct Times {
     pub scan_interval: Duration,
 }
 
+/// The ways to one shard.
+pub struct Ways {
+    /// What all clients share.
+    pub link: Rc<Link>,
+    /// The same for what touches several slots.
+    pub armed: Rc<Armed>,
+    /// For transactions that need a connection for themselves.
+    pub pool: Rc<Pool>,
+    /// For commands that wait for data. Apart from the others, so that clients who wait keep no
+    /// transaction waiting.
+    pub waiters: Rc<Pool>,
+}
+
 /// The engine of one worker.
 pub struct Engine {
-    links: Vec<Rc<Link>>,
-    pools: Vec<Rc<Pool>>,
-    waiters: Vec<Rc<Pool>>,
+    ways: Vec<Ways>,
     times: Times,
     turnstile: Arc<Turnstile>,
     metrics: Arc<Metrics>,
@@ -86,13 +99,10 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine over these links and pools (one of each per shard; `waiters` are for commands
-    /// that wait for data). `boot_id` must be unique
-    /// among all engines of all proxies, ever: it makes transaction ids unique.
+    /// An engine over these ways, by shard. `boot_id` must be unique among all engines of all
+    /// proxies, ever: it makes transaction ids unique.
     pub fn new(
-        links: Vec<Rc<Link>>,
-        pools: Vec<Rc<Pool>>,
-        waiters: Vec<Rc<Pool>>,
+        ways: Vec<Ways>,
         times: Times,
         turnstile: Arc<Turnstile>,
         metrics: Arc<Metrics>,
@@ -102,14 +112,12 @@ impl Engine {
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap_or_default();
         // Until a shard has told its clock, it is taken to be ours.
-        let clock_offsets = links
+        let clock_offsets = ways
             .iter()
             .map(|_| Cell::new(wall.as_millis() as i64))
             .collect();
         Rc::new(Self {
-            links,
-            pools,
-            waiters,
+            ways,
             times,
             turnstile,
             metrics,
@@ -124,18 +132,20 @@ impl Engine {
 
     /// The shared connection to a shard.
     pub fn link(&self, shard: u16) -> &Rc<Link> {
-        &self.links[usize::from(shard)]
+        &self.ways[usize::from(shard)].link
     }
 
     /// The pinned connections to a shard.
     pub fn pool(&self, shard: u16) -> &Rc<Pool> {
-        &self.pools[usize::from(shard)]
+        &self.ways[usize::from(shard)].pool
     }
 
-    /// The connections to a shard for commands that wait for data. Apart from the others, so
-    /// that clients who wait keep no transaction waiting.
+    fn armed(&self, shard: u16) -> &Rc<Armed> {
+        &self.ways[usize::from(shard)].armed
+    }
+
     fn waiters(&self, shard: u16) -> &Rc<Pool> {
-        &self.waiters[usize::from(shard)]
+        &self.ways[usize::from(shard)].waiters
     }
 
     /// How replies about a slot are isolated.
@@ -196,6 +206,9 @@ impl Engine {
         let mut plan = plan;
         if self.is_native(&plan) {
             return done(&self.run_natively(plan, answer).await);
+        }
+        if let Some(reply) = self.run_guarded(&mut plan, answer).await {
+            return done(&reply);
         }
         let work: Rc<[Work]> = plan.take_branches().into_iter().map(Work::new).collect();
         self.metrics.participants.record(work.len() as f64);
@@ -363,9 +376,19 @@ impl Engine {
 
     /// Brings the metrics of links and pools up to date.
     pub fn publish(&self) {
-        self.links.iter().for_each(|link| link.publish());
-        let pools = self.pools.iter().chain(&self.waiters);
-        pools.for_each(|pool| pool.publish());
+        for ways in &self.ways {
+            ways.link.publish();
+            ways.armed.publish();
+            ways.pool.publish();
+            ways.waiters.publish();
+        }
+    }
+
+    /// Gives up connections to a shard that have not answered for too long.
+    pub fn check_time(&self, shard: u16, now: Instant) {
+        let ways = &self.ways[usize::from(shard)];
+        ways.link.check_time(now);
+        ways.armed.check_time(now);
     }
 
     /// Counts a transaction that ran natively on one shard.

@@ -59,6 +59,20 @@ label! {
 }
 
 label! {
+    /// What became of something that was to run on an armed connection.
+    ArmedEnd("result") {
+        /// It was executed.
+        Ran = "ran",
+        /// The shard refused it: nothing was executed.
+        Refused = "refused",
+        /// Something was settling: it took another way.
+        KeptOut = "kept_out",
+        /// It was never sent, or its reply was lost.
+        Failed = "failed",
+    }
+}
+
+label! {
     /// What kind of error a client was given by lockstep (not by a shard).
     ErrorKind("kind") {
         /// Bytes that are not the protocol.

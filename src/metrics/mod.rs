@@ -17,7 +17,9 @@ use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
-pub use labels::{ErrorKind, Family, Label, Limit, Outcome, Per, Recovery, Rejection, Scope, Step};
+pub use labels::{
+    ArmedEnd, ErrorKind, Family, Label, Limit, Outcome, Per, Recovery, Rejection, Scope, Step,
+};
 use names::{Definition, Type};
 pub use portion::Portion;
 
@@ -109,6 +111,12 @@ pub struct ShardMetrics {
     pub pinned_wait: Histogram,
     /// Replies held since a transaction that has their key is settling.
     pub held: Gauge,
+    /// EXECs on the armed connection.
+    pub armed_execs: Counter,
+    /// Those that something that settles has broken.
+    pub armed_broken: Counter,
+    /// What was to run there, by its end.
+    pub armed_runs: Arc<Per<ArmedEnd, Counter>>,
     /// Prepares refused since another transaction held a key.
     pub lock_conflicts: Counter,
     /// Applies sent again.
@@ -233,6 +241,11 @@ impl Maker {
             pinned_waits: counter(&names::PINNED_WAITS),
             pinned_wait: histogram(&names::PINNED_WAIT),
             held: gauge(&names::HELD_REPLIES),
+            armed_execs: counter(&names::ARMED_EXECS),
+            armed_broken: counter(&names::ARMED_BROKEN),
+            armed_runs: Arc::new(Per::new(|end| {
+                self.counter(&names::ARMED_RUNS, &[address.to_string(), text(end)])
+            })),
             lock_conflicts: counter(&names::LOCK_CONFLICTS),
             apply_retries: counter(&names::APPLY_RETRIES),
             consistency: gauge(&names::CONSISTENCY),

@@ -108,6 +108,12 @@ metrics! {
         "How often a transaction or a blocking command had to wait for such a connection.";
     PINNED_WAIT = "pinned_wait_seconds" Histogram(LATENCY), ["shard"],
         "How long those waits took, those in vain included.";
+    ARMED_EXECS = "armed_execs_total" Counter, ["shard"],
+        "EXECs sent on the armed connection, for what touches several slots of the shard; runs by EXECs is how many share one.";
+    ARMED_BROKEN = "armed_broken_total" Counter, ["shard"],
+        "Those in vain, since a transaction over several shards began to settle meanwhile.";
+    ARMED_RUNS = "armed_runs_total" Counter, ["shard", "result"],
+        "Commands and transactions over several slots of one shard, by what became of them on the armed connection. kept_out: the shard was busy with transactions over several shards, so it took another way.";
 
     TRANSACTIONS = "transactions_total" Counter, ["scope", "outcome"],
         "Transactions finished (EXEC, and split writes as distributed ones), as the client was told.";

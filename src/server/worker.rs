@@ -20,10 +20,10 @@ use super::discover::dial;
 use super::{Accepted, Common, HANDOVER_MAX};
 use crate::backend::link::LinkOptions;
 use crate::backend::pinned::PoolOptions;
-use crate::backend::{Link, Pool};
+use crate::backend::{Armed, Link, Pool};
 use crate::config::{Config, IsolationLevel};
 use crate::engine::turnstile::Turnstile;
-use crate::engine::{Engine, Times};
+use crate::engine::{Engine, Times, Ways};
 use crate::frontend::tally::Tally;
 use crate::frontend::{Context, client};
 use crate::metrics::{Limit, Metrics};
@@ -153,7 +153,7 @@ async fn tick(context: Rc<Context>, common: Common) {
         let now = context.turn.tick();
         for (shard, told) in troubles.iter_mut().enumerate() {
             let link = context.engine.link(shard as u16);
-            link.check_time(now);
+            context.engine.check_time(shard as u16, now);
             let trouble = link.trouble();
             if *told != trouble {
                 common.standings[shard].tell(told.is_some(), trouble.as_deref());
@@ -214,7 +214,7 @@ pub(crate) fn engine(
         reply_bytes_max: config.reply_bytes_max,
         ..Limits::default()
     };
-    let (mut links, mut pools, mut waiters) = (Vec::new(), Vec::new(), Vec::new());
+    let mut ways = Vec::new();
     for (address, metrics) in config.shards.iter().zip(&metrics.shards) {
         let dial = dial(config, address);
         let link = Link::new(
@@ -225,15 +225,21 @@ pub(crate) fn engine(
             metrics.clone(),
         );
         spawn_local(Rc::clone(&link).run());
-        links.push(link);
         let pool = || Pool::new(dial.clone(), pool_options(config, limits), metrics.clone());
-        pools.push(pool());
-        waiters.push(pool());
+        ways.push(Ways {
+            link,
+            pool: pool(),
+            waiters: pool(),
+            armed: Armed::new(
+                dial,
+                link_options(config, limits),
+                Rc::clone(turn),
+                metrics.clone(),
+            ),
+        });
     }
     Engine::new(
-        links,
-        pools,
-        waiters,
+        ways,
         times(config),
         turnstile,
         Arc::clone(metrics),

@@ -71,6 +71,11 @@ impl Plan {
         std::mem::take(&mut self.branches)
     }
 
+    /// Puts them back.
+    pub fn put_branches(&mut self, branches: Vec<Branch>) {
+        self.branches = branches;
+    }
+
     /// A command whose reply is known.
     pub fn add_ready(&mut self, reply: Bytes) {
         self.answers.push(Answer::Ready(reply));
