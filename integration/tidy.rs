@@ -18,6 +18,7 @@ const PURE: &[&str] = &["resp", "keyspace", "txn"];
 /// may use all.
 const LEAVES: &[&str] = &[
     "build",
+    "failpoint",
     "config",
     "readiness",
     "shutdown",

@@ -13,7 +13,7 @@
 //! [`frontend`] or, without any proxy, through [`console`].
 //!
 //! Imports point one way: `resp <- keyspace <- txn <- engine <- operator <- frontend <- main`,
-//! and `resp <- backend <- engine`; `config`, `metrics` and `shutdown` are leaves. `resp`,
+//! and `resp <- backend <- engine`; `config`, `metrics`, `shutdown` and `failpoint` are leaves. `resp`,
 //! `keyspace` and `txn` are pure: no clock, no randomness, no tokio. `integration/tidy.rs` and a
 //! lint hold all that.
 
@@ -25,6 +25,7 @@ pub mod config;
 pub mod console;
 pub mod dev;
 pub mod engine;
+pub mod failpoint;
 pub mod frontend;
 #[deny(clippy::disallowed_methods)]
 pub mod keyspace;

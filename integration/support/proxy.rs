@@ -6,7 +6,7 @@ use super::process::Process;
 use super::wait::eventually_with;
 use rustix::process::Signal;
 use std::collections::BTreeMap;
-use std::fs::{File, read_to_string};
+use std::fs::{File, read_to_string, remove_file};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
@@ -31,6 +31,8 @@ pub struct Proxy {
     metrics_port: Port,
     shards: Vec<String>,
     settings: BTreeMap<String, String>,
+    /// Faults planted in the program; see `src/failpoint.rs`.
+    faults: String,
     folder: TempDir,
     process: Option<Process>,
     starts: usize,
@@ -41,6 +43,11 @@ impl Proxy {
     /// Starts lockstep before `shards` (`host:port`); `settings` are flags without their
     /// dashes and win over the tests' defaults. Waits until it answers PING.
     pub fn start(shards: &[String], settings: &[(String, String)]) -> Proxy {
+        Proxy::start_wrong(shards, settings, "")
+    }
+
+    /// The same with faults planted in it, if it is a build that has them.
+    pub fn start_wrong(shards: &[String], settings: &[(String, String)], faults: &str) -> Proxy {
         let mut all: BTreeMap<String, String> = DEFAULTS
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -54,6 +61,7 @@ impl Proxy {
             metrics_port: Port::lease(),
             shards: shards.to_vec(),
             settings: all,
+            faults: faults.to_owned(),
             folder: TempDir::with_prefix("lockstep-proxy-").expect("a temporary folder"),
             process: None,
             starts: 0,
@@ -115,6 +123,8 @@ impl Proxy {
                     .flat_map(|(name, value)| [format!("--{name}"), value.clone()]),
             )
             .env("NO_COLOR", "1")
+            .env("LOCKSTEP_FAILPOINTS", self.folder.path())
+            .env("LOCKSTEP_FAULTS", &self.faults)
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle of the log"))
@@ -137,6 +147,26 @@ impl Proxy {
         } else {
             Err(reply.text())
         }
+    }
+
+    /// The next time that it comes to this failpoint, it stands still (`src/failpoint.rs`).
+    pub fn arm(&self, failpoint: &str) {
+        File::create(self.folder.path().join(failpoint)).expect("a file");
+    }
+
+    /// Whether it stands still at this failpoint.
+    pub fn is_at(&self, failpoint: &str) -> bool {
+        self.reached(failpoint).exists()
+    }
+
+    /// It goes on, or will not stop at this failpoint.
+    pub fn disarm(&self, failpoint: &str) {
+        let _ = remove_file(self.reached(failpoint));
+        let _ = remove_file(self.folder.path().join(failpoint));
+    }
+
+    fn reached(&self, failpoint: &str) -> PathBuf {
+        self.folder.path().join(format!("{failpoint}.reached"))
     }
 
     /// SIGSTOP: a proxy that is alive for the kernel and silent for everybody.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::Engine;
+use super::moments::{Moments, Who};
 use super::seat::{Arrival, Request, Requests, Work};
 use crate::backend::Pinned;
 use crate::metrics::Step;
@@ -27,6 +28,7 @@ pub struct Attempt {
     timer: Option<Millis>,
     outcome: Option<Outcome>,
     ending: Option<Ending>,
+    moments: Moments,
     step_began: Instant,
     step: Step,
 }
@@ -67,6 +69,7 @@ impl Attempt {
             timer: None,
             outcome: None,
             ending: None,
+            moments: Moments::new(Who::Coordinator),
             step_began: Instant::now(),
             step: Step::Prepare,
         }
@@ -88,6 +91,7 @@ impl Attempt {
 
     /// Runs on until nothing is left to do for it.
     pub async fn finish(mut self) {
+        self.actions.extend(self.moments.replied().await);
         loop {
             self.act();
             if let Some(ending) = &self.ending {
@@ -118,6 +122,7 @@ impl Attempt {
             }
         };
         if let Some(event) = event {
+            self.moments.saw(&event, &mut self.actions);
             self.coordinator
                 .step(self.engine.now(), event, &mut self.actions);
         }
@@ -155,6 +160,7 @@ impl Attempt {
 
     fn act(&mut self) {
         let actions = std::mem::take(&mut self.actions);
+        let mut actions = self.moments.admit(actions);
         for action in &actions {
             match action {
                 Action::Prepare { part, not_after_ms } => self.prepare(*part, *not_after_ms),
@@ -173,8 +179,8 @@ impl Attempt {
                 }
             }
         }
+        actions.clear();
         self.actions = actions;
-        self.actions.clear();
     }
 
     /// Notes how long the step that ends here has taken.

@@ -10,7 +10,8 @@
 //! * [`guarded`]: what touches several slots of one shard;
 //! * [`errors`]: what a client is told instead of replies;
 //! * [`inbox`]: what has arrived;
-//! * [`inspect`]: what operators ask of it.
+//! * [`inspect`]: what operators ask of it;
+//! * [`moments`]: where tests stop it.
 
 pub mod attempt;
 pub mod blocking;
@@ -19,6 +20,7 @@ pub mod errors;
 mod guarded;
 pub mod inbox;
 pub mod inspect;
+mod moments;
 pub mod recover;
 pub mod seat;
 pub mod turnstile;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::Engine;
+use super::moments::{Moments, Who};
 use super::seat::{Arrival, Request, Requests, unwatch};
 use crate::metrics::Recovery;
 use crate::resp::build;
@@ -95,6 +96,7 @@ struct Drive {
     requests: Requests,
     actions: Vec<Action>,
     timer: Option<Millis>,
+    moments: Moments,
 }
 
 impl Drive {
@@ -104,6 +106,7 @@ impl Drive {
             requests: Requests::new(engine, id),
             actions: Vec::new(),
             timer: None,
+            moments: Moments::new(Who::Recoverer),
         }
     }
 
@@ -135,6 +138,7 @@ impl Drive {
             }
             let event = self.next().await;
             if let Some(event) = event {
+                self.moments.saw(&event, &mut self.actions);
                 recoverer.step(self.engine.now(), event, &mut self.actions);
             }
         }
@@ -166,7 +170,8 @@ impl Drive {
     }
 
     fn act(&mut self) -> Option<Ending> {
-        for action in std::mem::take(&mut self.actions) {
+        let actions = std::mem::take(&mut self.actions);
+        for action in self.moments.admit(actions) {
             match action {
                 Action::SetTimer(at) => self.timer = Some(at),
                 Action::Done(ending) => {

@@ -14,6 +14,7 @@ use super::refusal::{self, fixed};
 use super::session::{Session, Want};
 use crate::backend::How;
 use crate::engine::{Answer, errors};
+use crate::failpoint;
 use crate::keyspace::{CommandSpec, Lookup, Own, Treatment};
 use crate::metrics::{ErrorKind, Family, Limit};
 use crate::resp::{Command, CommandScanner, Scan, build, is_error};
@@ -137,6 +138,7 @@ impl Dispatcher {
     }
 
     fn exec_native(&mut self, shard: u16, of_slot: Option<u16>, queue: &Queue) -> Flow {
+        failpoint::at("single-before-exec");
         let slot = self.session.open_exec_slot();
         let sink = Rc::<Session>::clone(&self.session);
         let how = How {

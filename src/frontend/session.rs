@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use super::tally::Tally;
 use crate::backend::{Failure, ReplySink};
 use crate::engine::errors;
+use crate::failpoint;
 use crate::metrics::Limit;
 use crate::resp::build;
 use crate::turn::{Flush, Turn};
@@ -398,6 +399,7 @@ impl Flush for Session {
 impl ReplySink for Session {
     fn deliver(self: Rc<Self>, number: u64, reply: &[u8]) {
         if number & EXEC != 0 {
+            failpoint::at("single-after-exec-before-reply");
             self.tally.exec_ended(errors::native_outcome(reply));
         }
         self.complete(number, reply);
