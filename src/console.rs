@@ -90,7 +90,7 @@ async fn tick(engine: Rc<Engine>, turn: Rc<Turn>) {
     loop {
         tokio::time::sleep(TICK).await;
         let now = turn.tick();
-        (0..engine.shards()).for_each(|shard| engine.check_time(shard, now));
+        engine.check_times(now);
     }
 }
 

@@ -43,7 +43,7 @@ use super::hold::{EXISTS_SETTLING, NO};
 use super::link::LinkOptions;
 use super::{Cause, Dial, Failure, How, Link, ReplySink};
 use crate::metrics::{ArmedEnd, Limit, ShardMetrics};
-use crate::resp::{self, Kind, Protocol};
+use crate::resp::{self, Kind, Lane, Protocol};
 use crate::turn::{Flush, Turn};
 
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
@@ -74,7 +74,7 @@ pub enum Ended<'a> {
 
 /// Commands that take effect together.
 pub struct Run {
-    /// Raw, one behind the other. Nothing that changes the state of the connection.
+    /// Raw, one behind the other. Behind them the state of the connection is what it was.
     pub commands: Bytes,
     /// How many they are.
     pub count: u32,
@@ -128,10 +128,11 @@ const RAN: u64 = 0;
 const CHECKED: u64 = 1;
 
 impl Armed {
-    /// A connection that is opened when it is first needed. Of the options `inflight_max` and
+    /// A connection in database 0 that is opened when it is first needed. Of the options `inflight_max` and
     /// `unwritten_bytes_max` bound what waits for it.
     pub fn new(
         dial: Dial,
+        protocol: Protocol,
         options: LinkOptions,
         turn: Rc<Turn>,
         metrics: ShardMetrics,
@@ -145,7 +146,7 @@ impl Armed {
         };
         let link = Link::new(
             dial,
-            Protocol::Resp2,
+            Lane::speaking(protocol),
             options,
             Rc::clone(&turn),
             metrics.clone(),

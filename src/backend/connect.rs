@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Cause;
-use crate::resp::{Limits, Protocol, ReplyScanner, build, error_text, is_error};
+use crate::resp::{Lane, Limits, Protocol, ReplyScanner, build, error_text, is_error};
 
 /// How to reach one shard.
 #[derive(Clone, Debug)]
@@ -27,18 +27,19 @@ pub struct Dial {
 }
 
 impl Dial {
-    /// Connects and greets in this protocol. Nothing of the greeting changes data.
+    /// Connects and greets; then the connection is set to this lane. Nothing of the greeting
+    /// changes data.
     ///
     /// # Errors
     /// A text that names the shard and says what failed, its own words included.
-    pub async fn connect(&self, protocol: Protocol) -> Result<TcpStream, Cause> {
+    pub async fn connect(&self, lane: Lane) -> Result<TcpStream, Cause> {
         let attempt = async {
             let stream = TcpStream::connect(&self.address)
                 .await
                 .map_err(|e| e.to_string())?;
             stream.set_nodelay(true).map_err(|e| e.to_string())?;
             keep_alive(&stream).map_err(|e| e.to_string())?;
-            self.greet(stream, protocol).await
+            self.greet(stream, lane).await
         };
         let failed = match timeout(self.connect_timeout, attempt).await {
             Ok(Ok(stream)) => return Ok(stream),
@@ -54,8 +55,8 @@ impl Dial {
         )))
     }
 
-    async fn greet(&self, mut stream: TcpStream, protocol: Protocol) -> Result<TcpStream, String> {
-        let (greeting, replies) = self.greeting(protocol);
+    async fn greet(&self, mut stream: TcpStream, lane: Lane) -> Result<TcpStream, String> {
+        let (greeting, replies) = self.greeting(lane);
         stream
             .write_all(&greeting)
             .await
@@ -91,7 +92,7 @@ impl Dial {
         Ok(stream)
     }
 
-    fn greeting(&self, protocol: Protocol) -> (BytesMut, usize) {
+    fn greeting(&self, lane: Lane) -> (BytesMut, usize) {
         let mut out = BytesMut::new();
         let mut replies = 0;
         let mut command = |args: &[&[u8]]| {
@@ -103,10 +104,13 @@ impl Dial {
             (true, false) => command(&[b"AUTH", self.password.as_bytes()]),
             (false, _) => command(&[b"AUTH", self.user.as_bytes(), self.password.as_bytes()]),
         }
-        if protocol == Protocol::Resp3 {
+        if lane.protocol == Protocol::Resp3 {
             command(&[b"HELLO", b"3"]);
         }
         command(&[b"CLIENT", b"SETNAME", b"lockstep"]);
+        if lane.db != 0 {
+            command(&[b"SELECT", lane.db.to_string().as_bytes()]);
+        }
         for script in &*self.scripts {
             command(&[b"SCRIPT", b"LOAD", script.as_bytes()]);
         }

@@ -19,16 +19,13 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::hold::{
-    Check, EXISTS_INDEX, EXISTS_SETTLING, GET_EPOCH, HKEYS_SETTLING, Hold, Isolation, NO, Receiver,
-    slot,
-};
+use super::hold::{Check, Hold, Isolation, NO, Receiver, slot};
 use super::reader::{BUFFER_BYTES_MIN, READ_BYTES_MAX, Reader};
 use super::request::{Batch, Expected, How, Pending};
 use super::rules::{Settling, known_epoch};
 use super::{Cause, Dial, Failure, ReplySink};
 use crate::metrics::{Limit, Portion, ShardMetrics};
-use crate::resp::{self, Protocol, ReplyError};
+use crate::resp::{self, Lane, ReplyError};
 use crate::turn::{Flush, Turn};
 
 /// Bounds and times of a link.
@@ -49,7 +46,7 @@ pub struct LinkOptions {
 /// See the module.
 pub struct Link {
     dial: Dial,
-    protocol: Protocol,
+    lane: Lane,
     options: LinkOptions,
     turn: Rc<Turn>,
     metrics: ShardMetrics,
@@ -85,6 +82,8 @@ enum Phase {
 struct Inner {
     phase: Phase,
     out: BytesMut,
+    /// The connection is not in the database where what is asked about is kept.
+    is_afar: bool,
     /// Bytes ever appended to, and ever written from, `out` on this connection.
     appended: u64,
     written: u64,
@@ -117,7 +116,7 @@ impl Link {
     /// A link that is not connected yet; [`Link::run`] is its task.
     pub fn new(
         dial: Dial,
-        protocol: Protocol,
+        lane: Lane,
         options: LinkOptions,
         turn: Rc<Turn>,
         metrics: ShardMetrics,
@@ -125,6 +124,7 @@ impl Link {
         let inner = Inner {
             phase: Phase::Connecting,
             out: BytesMut::with_capacity(BUFFER_BYTES_MIN),
+            is_afar: lane.db != 0,
             appended: 0,
             written: 0,
             pending: VecDeque::new(),
@@ -146,7 +146,7 @@ impl Link {
         Rc::new(Self {
             gauges: Gauges::new(&metrics),
             dial,
-            protocol,
+            lane,
             options,
             turn,
             metrics,
@@ -162,6 +162,17 @@ impl Link {
     /// Number of the connection: what is sent now goes out on this one, or not at all.
     pub fn connection(&self) -> u64 {
         self.inner.borrow().losses
+    }
+
+    /// Another link to the same shard, set to another lane. Its task is to be started.
+    pub fn sibling(&self, lane: Lane) -> Rc<Self> {
+        Self::new(
+            self.dial.clone(),
+            lane,
+            self.options.clone(),
+            Rc::clone(&self.turn),
+            self.metrics.clone(),
+        )
     }
 
     /// Whether requests would be accepted now.
@@ -239,7 +250,7 @@ impl Link {
     pub async fn run(self: Rc<Self>) {
         let mut backoff = self.options.backoff.0;
         loop {
-            match self.dial.connect(self.protocol).await {
+            match self.dial.connect(self.lane).await {
                 Ok(stream) => {
                     backoff = self.options.backoff.0;
                     let cause = self.serve(stream).await;
@@ -523,19 +534,21 @@ impl Inner {
     /// Ends a batch with the questions on whose answers its replies depend.
     fn append_checks(&mut self) {
         if std::mem::take(&mut self.needs_epoch) {
-            self.append(&[GET_EPOCH, EXISTS_INDEX]);
-            self.pending
-                .extend([Expected::Check(Check::Epoch), Expected::Check(Check::Index)]);
+            self.ask(Check::Epoch);
+            self.ask(Check::Index);
         }
         if std::mem::take(&mut self.needs_settling) {
-            let (question, check) = if self.is_settling {
-                (HKEYS_SETTLING, Check::SettlingKeys)
+            self.ask(if self.is_settling {
+                Check::SettlingKeys
             } else {
-                (EXISTS_SETTLING, Check::Settling)
-            };
-            self.append(&[question]);
-            self.pending.push_back(Expected::Check(check));
+                Check::Settling
+            });
         }
+    }
+
+    fn ask(&mut self, check: Check) {
+        self.append(&[check.question(self.is_afar)]);
+        self.pending.push_back(Expected::Check(check));
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {

@@ -1,7 +1,7 @@
 //! The way to the shards.
 //!
 //! * [`link`]: the connection that all clients of a worker share, pipelined;
-//! * [`hold`]: replies that may not leave yet;
+//! * [`hold`]: replies that may not leave yet; [`afar`]: what they wait for;
 //! * [`rules`]: when they may, and when a split read holds together;
 //! * [`armed`]: the one on which what touches several slots of a shard takes effect;
 //! * [`pinned`]: connections that one transaction has for itself, from a bounded pool;
@@ -11,6 +11,7 @@
 //!
 //! Whatever fails says whether the request was *never sent* or *maybe executed*: see [`Failure`].
 
+mod afar;
 pub mod armed;
 pub mod connect;
 pub mod hold;

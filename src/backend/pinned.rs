@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::{Cause, Dial, Failure};
 use crate::metrics::{Limit, Portion, ShardMetrics};
-use crate::resp::{Limits, Protocol, ReplyError, ReplyScanner};
+use crate::resp::{Lane, Limits, Protocol, ReplyError, ReplyScanner, build, is_error};
 
 /// Bounds and times of a pool.
 #[derive(Clone, Debug)]
@@ -53,40 +53,46 @@ impl Pool {
         })
     }
 
-    /// A connection for exclusive use. Waits for one, in order, if all are in use.
+    /// A connection for exclusive use that is answered in this protocol, in database 0. Waits
+    /// for one, in order, if all are in use.
     ///
     /// # Errors
     /// [`Failure::NeverSent`] when none became free in time, or the shard cannot be reached.
-    pub async fn get(self: &Rc<Self>) -> Result<Pinned, Failure> {
+    pub async fn get(self: &Rc<Self>, protocol: Protocol) -> Result<Pinned, Failure> {
+        let lane = Lane::speaking(protocol);
         let permit = self.permit().await?;
-        let connection = match self.idle_connection() {
+        let connection = match self.idle_connection(lane) {
             Some(connection) => connection,
-            None => {
-                let stream = self
-                    .dial
-                    .connect(Protocol::Resp2)
-                    .await
-                    .map_err(Failure::NeverSent)?;
-                Connection {
-                    stream,
-                    buffer: BytesMut::with_capacity(4096),
-                    scanner: ReplyScanner::new(self.options.limits),
-                }
-            }
+            None => Connection {
+                stream: self.dial.connect(lane).await.map_err(Failure::NeverSent)?,
+                buffer: BytesMut::with_capacity(4096),
+                scanner: ReplyScanner::new(self.options.limits),
+                lane,
+            },
         };
         self.metrics.pinned_in_use.increment(1.0);
-        Ok(Pinned {
+        let mut pinned = Pinned {
             connection: Some(connection),
             pool: Rc::clone(self),
             _permit: permit,
-        })
+        };
+        pinned.speak(protocol).await?;
+        Ok(pinned)
     }
 
-    /// The connection used last that is still there.
-    fn idle_connection(&self) -> Option<Connection> {
+    /// The connection used last that is still there; rather one of this lane, and one of another
+    /// only if there is no room to open one more.
+    fn idle_connection(&self, lane: Lane) -> Option<Connection> {
+        let in_use = self.options.connections_max - self.permits.available_permits();
         let mut idle = self.idle.borrow_mut();
         loop {
-            let connection = idle.pop()?;
+            let found = idle.iter().rposition(|connection| connection.lane == lane);
+            let is_full = in_use + idle.len() > self.options.connections_max;
+            let connection = match found {
+                Some(at) => idle.remove(at),
+                None if is_full => idle.pop()?,
+                None => return None,
+            };
             // Nothing was asked, so anything there is to read is the end or does not belong here.
             let unasked = connection.stream.try_read(&mut [0; 1]);
             if matches!(unasked, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock) {
@@ -138,6 +144,7 @@ struct Connection {
     stream: TcpStream,
     buffer: BytesMut,
     scanner: ReplyScanner,
+    lane: Lane,
 }
 
 /// A connection taken from a [`Pool`]. Dropping it closes it; [`Pinned::give_back`] keeps it.
@@ -211,6 +218,56 @@ impl Pinned {
         }
     }
 
+    /// Goes on in this protocol.
+    async fn speak(&mut self, protocol: Protocol) -> Result<(), Failure> {
+        let Some(connection) = &self.connection else {
+            return Ok(());
+        };
+        if connection.lane.protocol == protocol {
+            return Ok(());
+        }
+        let version: &[u8] = match protocol {
+            Protocol::Resp2 => b"2",
+            Protocol::Resp3 => b"3",
+        };
+        self.switch(&[b"HELLO", version], |lane| lane.protocol = protocol)
+            .await
+    }
+
+    /// Goes on in this database. The connection is kept for others only if it is back in
+    /// database 0 in the end.
+    ///
+    /// # Errors
+    /// [`Failure::NeverSent`]: the connection cannot be used any more.
+    pub async fn select(&mut self, db: u16) -> Result<(), Failure> {
+        if self.connection.as_ref().is_some_and(|c| c.lane.db == db) {
+            return Ok(());
+        }
+        let text = db.to_string();
+        self.switch(&[b"SELECT", text.as_bytes()], |lane| lane.db = db)
+            .await
+    }
+
+    async fn switch(&mut self, words: &[&[u8]], note: impl Fn(&mut Lane)) -> Result<(), Failure> {
+        let mut request = BytesMut::new();
+        build::command(&mut request, words);
+        let replies = self
+            .exchange(&request, 1)
+            .await
+            .map_err(|failure| match failure {
+                Failure::NeverSent(cause) | Failure::MaybeSent(cause) => Failure::NeverSent(cause),
+            })?;
+        if let Some(reply) = replies.first().filter(|reply| is_error(reply)) {
+            self.connection = None;
+            let words = String::from_utf8_lossy(crate::resp::error_text(reply)).into_owned();
+            return Err(Failure::NeverSent(self.cause(&words)));
+        }
+        if let Some(connection) = &mut self.connection {
+            note(&mut connection.lane);
+        }
+        Ok(())
+    }
+
     fn no_reply(&self, why: &ReadError) -> Cause {
         if matches!(why, ReadError::Broken(ReplyError::TooBig)) {
             self.pool.metrics.limits_hit[Limit::ReplyBytes].increment(1);
@@ -226,10 +283,11 @@ impl Pinned {
     }
 
     /// Puts the connection back for others. Only when it is clean: not inside MULTI, nothing
-    /// watched, nothing asked that was not answered.
+    /// watched, nothing asked that was not answered. One in another database is closed instead.
     pub fn give_back(mut self) {
         if let Some(connection) = self.connection.take()
             && connection.buffer.is_empty()
+            && connection.lane.db == 0
         {
             self.pool.idle.borrow_mut().push(connection);
         }

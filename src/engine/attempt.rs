@@ -149,7 +149,7 @@ impl Attempt {
         };
         if let (Event::Applied(part, crate::txn::Applied::Now), Some(replies)) = (&event, replies) {
             let index = self.index(*part)?;
-            self.seats[index].replies = replies;
+            self.seats[index].replies = self.work[index].replies(replies);
         }
         Some(event)
     }
@@ -210,7 +210,11 @@ impl Attempt {
             self.requests.send(Request::Prepare, part, &request);
         } else {
             prepare.append_watching(&mut request);
-            tokio::task::spawn_local(self.requests.clone().prepare_pinned(part, request));
+            tokio::task::spawn_local(self.requests.clone().prepare_pinned(
+                part,
+                work.protocol,
+                request,
+            ));
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::task::{AbortHandle, spawn_local};
 
 use super::Engine;
 use crate::backend::{Failure, Pinned};
-use crate::resp::{self, build};
+use crate::resp::{self, Lane, build};
 use crate::txn::names;
 
 /// Between two looks at what settles, while a reply is held.
@@ -24,13 +24,14 @@ impl Engine {
     pub fn wait_for(
         self: &Rc<Self>,
         shard: u16,
+        lane: Lane,
         slots: Vec<u16>,
         request: BytesMut,
         done: impl FnOnce(&[u8]) + 'static,
     ) -> AbortHandle {
         let engine = Rc::clone(self);
         let task = spawn_local(async move {
-            match engine.wait_on(shard, &slots, &request).await {
+            match engine.wait_on(shard, lane, &slots, &request).await {
                 Ok(reply) => done(&reply),
                 Err(failure) => {
                     engine.metrics.errors[failure.kind()].increment(1);
@@ -43,10 +44,21 @@ impl Engine {
         task.abort_handle()
     }
 
-    async fn wait_on(&self, shard: u16, slots: &[u16], request: &[u8]) -> Result<Bytes, Failure> {
-        let mut connection = self.waiters(shard).get().await?;
+    async fn wait_on(
+        &self,
+        shard: u16,
+        lane: Lane,
+        slots: &[u16],
+        request: &[u8],
+    ) -> Result<Bytes, Failure> {
+        let mut connection = self.waiters(shard).get(lane.protocol).await?;
+        connection.select(lane.db).await?;
         let reply = connection.exchange_patiently(request).await?;
-        if self.is_strict() && !slots.is_empty() {
+        let is_held = self.is_strict() && !slots.is_empty();
+        if is_held || lane.db != 0 {
+            connection.select(0).await.map_err(maybe_sent)?;
+        }
+        if is_held {
             // The command itself has been executed, whatever becomes of the question.
             hold(&mut connection, slots).await.map_err(maybe_sent)?;
         }

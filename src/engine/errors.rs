@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use super::Answer;
 use crate::backend::Failure;
 use crate::metrics::{ErrorKind, Outcome as Told};
-use crate::resp::{self, build};
+use crate::resp::{self, Protocol, build};
 use crate::txn::{Cause, Outcome, Refusal, TxnId};
 
 /// The keys were not free within `lock-wait`.
@@ -85,6 +85,7 @@ pub(super) fn reply(
     outcome: &Outcome,
     id: &TxnId,
     answer: Answer,
+    protocol: Protocol,
     lock_wait: Duration,
 ) -> BytesMut {
     match outcome {
@@ -92,7 +93,7 @@ pub(super) fn reply(
         Outcome::CommittedRepliesLost => error(format!(
             "ERR transaction {id} is committed, but its replies were lost (LOCKSTEP TXN STATUS {id} confirms)"
         )),
-        Outcome::WatchBroken => null_array(),
+        Outcome::WatchBroken => null_array(protocol),
         Outcome::Committed | Outcome::Unknown => error(format!(
             "ERR the outcome of transaction {id} is not known yet: it will be applied as a whole or not at all; ask LOCKSTEP TXN STATUS {id}"
         )),
@@ -137,8 +138,8 @@ fn error(text: String) -> BytesMut {
     out
 }
 
-fn null_array() -> BytesMut {
+fn null_array(protocol: Protocol) -> BytesMut {
     let mut out = BytesMut::new();
-    build::null_array(&mut out, crate::resp::Protocol::Resp2);
+    build::null_array(&mut out, protocol);
     out
 }

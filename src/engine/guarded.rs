@@ -27,11 +27,7 @@ enum Tried {
 impl Engine {
     /// Runs a plan that has one participant without locks. None when it must take them.
     pub(super) async fn run_guarded(&self, plan: &mut Plan, answer: Answer) -> Option<BytesMut> {
-        let [branch] = plan.branches() else {
-            return None;
-        };
-        // What settles in other databases stands under other keys.
-        if branch.part.db != 0 {
+        if plan.branches().len() != 1 {
             return None;
         }
         let mut branches = plan.take_branches();
@@ -65,7 +61,7 @@ impl Engine {
         let commands = branch.commands.split().freeze();
         let ended = Inbox::<Tried>::new();
         let told = Rc::clone(&ended);
-        self.armed(branch.part.shard).run(Run {
+        self.armed(branch.part.shard, branch.protocol).run(Run {
             commands: commands.clone(),
             count: branch.count as u32,
             done: Box::new(move |end| told.push(Tried::from(end))),

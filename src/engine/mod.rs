@@ -12,6 +12,7 @@
 //! * [`inbox`]: what has arrived;
 //! * [`inspect`]: what operators ask of it;
 //! * [`moments`]: where tests stop it.
+//! * [`lanes`]: shared connections by protocol and database.
 
 pub mod attempt;
 pub mod blocking;
@@ -21,6 +22,7 @@ mod guarded;
 pub mod inbox;
 pub mod inspect;
 mod moments;
+pub mod lanes;
 pub mod recover;
 pub mod seat;
 pub mod turnstile;
@@ -35,12 +37,13 @@ use bytes::{Bytes, BytesMut};
 
 use crate::backend::{Armed, Failure, How, Isolation, Link, Pool};
 use crate::metrics::{Limit, Metrics, Outcome as Told, Scope, Step};
-use crate::resp;
+use crate::resp::{self, Lane, Protocol};
 use crate::txn::plan::{Branch, Plan};
 use crate::txn::script;
 use crate::txn::{Limits, Millis, Outcome, Part, Refusal, TxnId};
 use attempt::Attempt;
 use inbox::{Inbox, Reply};
+use lanes::Lanes;
 use seat::Work;
 use turnstile::Turnstile;
 
@@ -73,8 +76,8 @@ pub struct Times {
 pub struct Ways {
     /// What all clients share.
     pub link: Rc<Link>,
-    /// The same for what touches several slots.
-    pub armed: Rc<Armed>,
+    /// The same for what touches several slots, by protocol.
+    pub armed: [Rc<Armed>; 2],
     /// For transactions that need a connection for themselves.
     pub pool: Rc<Pool>,
     /// For commands that wait for data. Apart from the others, so that clients who wait keep no
@@ -85,6 +88,8 @@ pub struct Ways {
 /// The engine of one worker.
 pub struct Engine {
     ways: Vec<Ways>,
+    /// The shared connections, by lane.
+    lanes: Lanes,
     times: Times,
     turnstile: Arc<Turnstile>,
     metrics: Arc<Metrics>,
@@ -119,6 +124,7 @@ impl Engine {
             .map(|_| Cell::new(wall.as_millis() as i64))
             .collect();
         Rc::new(Self {
+            lanes: Lanes::new(ways.iter().map(|ways| Rc::clone(&ways.link)).collect()),
             ways,
             times,
             turnstile,
@@ -132,7 +138,8 @@ impl Engine {
         })
     }
 
-    /// The shared connection to a shard.
+    /// The shared connection to a shard, in the first lane: for what lockstep asks on its own
+    /// account.
     pub fn link(&self, shard: u16) -> &Rc<Link> {
         &self.ways[usize::from(shard)].link
     }
@@ -142,8 +149,12 @@ impl Engine {
         &self.ways[usize::from(shard)].pool
     }
 
-    fn armed(&self, shard: u16) -> &Rc<Armed> {
-        &self.ways[usize::from(shard)].armed
+    fn armed(&self, shard: u16, protocol: Protocol) -> &Rc<Armed> {
+        let [resp2, resp3] = &self.ways[usize::from(shard)].armed;
+        match protocol {
+            Protocol::Resp2 => resp2,
+            Protocol::Resp3 => resp3,
+        }
     }
 
     fn waiters(&self, shard: u16) -> &Rc<Pool> {
@@ -233,6 +244,7 @@ impl Engine {
                 &outcome,
                 &attempt.id,
                 answer,
+                plan.protocol(),
                 self.times.lock_wait,
             )),
         };
@@ -282,7 +294,14 @@ impl Engine {
             isolation: self.hold(slot),
         };
         let sink = Rc::<Inbox<Reply>>::clone(&inbox);
-        let sent = self.link(branch.part.shard).send(&request, how, sink, 0);
+        let links = self.links_of(Lane::speaking(branch.protocol));
+        let sent = match links
+            .as_ref()
+            .map(|links| &links[usize::from(branch.part.shard)])
+        {
+            Some(link) => link.send(&request, how, sink, 0),
+            None => Err(lanes::too_many()),
+        };
         let reply = match sent {
             Ok(()) => inbox
                 .next(None)
@@ -378,19 +397,19 @@ impl Engine {
 
     /// Brings the metrics of links and pools up to date.
     pub fn publish(&self) {
+        self.lanes.each(|link| link.publish());
         for ways in &self.ways {
-            ways.link.publish();
-            ways.armed.publish();
+            ways.armed.iter().for_each(|armed| armed.publish());
             ways.pool.publish();
             ways.waiters.publish();
         }
     }
 
-    /// Gives up connections to a shard that have not answered for too long.
-    pub fn check_time(&self, shard: u16, now: Instant) {
-        let ways = &self.ways[usize::from(shard)];
-        ways.link.check_time(now);
-        ways.armed.check_time(now);
+    /// Gives up connections that have not answered for too long. Called now and then.
+    pub fn check_times(&self, now: Instant) {
+        self.lanes.each(|link| link.check_time(now));
+        let armed = self.ways.iter().flat_map(|ways| &ways.armed);
+        armed.for_each(|armed| armed.check_time(now));
     }
 
     /// Counts a transaction that ran natively on one shard.

@@ -9,7 +9,7 @@ use super::Engine;
 use super::moments::{Moments, Who};
 use super::seat::{Arrival, Request, Requests, unwatch};
 use crate::metrics::Recovery;
-use crate::resp::build;
+use crate::resp::{Protocol, build};
 use crate::txn::recovery::{Recoverer, Start};
 use crate::txn::redo::Fidelity;
 use crate::txn::script::{self, ApplyPinned, answer};
@@ -218,7 +218,7 @@ struct Tried {
 
 /// None when nothing was sent that could apply it.
 async fn try_apply_stored(requests: &Requests, part: Part) -> Option<Tried> {
-    let (mut connection, state) = requests.watch(part).await.ok()?;
+    let (mut connection, state) = requests.watch(part, Protocol::Resp2).await.ok()?;
     if state != Some(State::Prepared) {
         unwatch(connection).await;
         return Some(Tried {

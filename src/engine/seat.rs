@@ -5,6 +5,7 @@
 //! is prepared and applied on a pinned connection that watches the record. Everything else that
 //! is asked of a participant goes over the link.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
@@ -12,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use super::Engine;
 use super::inbox::{Inbox, Reply};
 use crate::backend::{Failure, How, Pinned, ReplySink};
-use crate::resp::build;
+use crate::resp::{Protocol, build};
 use crate::txn::plan::Branch;
 use crate::txn::redo::{Fidelity, Intent};
 use crate::txn::script::answer::{self, Exec};
@@ -33,6 +34,8 @@ pub struct Work {
     pub slots: Vec<Bytes>,
     /// The same as a record holds it.
     pub intent: Intent,
+    /// Of the replies.
+    pub protocol: Protocol,
 }
 
 impl Work {
@@ -47,12 +50,29 @@ impl Work {
             count: branch.count,
             slots: branch.slots,
             intent,
+            protocol: branch.protocol,
         }
     }
 
     /// Whether it is prepared and applied over the shared link.
     pub fn uses_script(&self) -> bool {
-        self.intent.fidelity != Fidelity::Never
+        match self.protocol {
+            Protocol::Resp2 => self.intent.fidelity != Fidelity::Never,
+            Protocol::Resp3 => self.intent.fidelity == Fidelity::Exact,
+        }
+    }
+
+    /// The replies of its commands in its protocol. The shared link gives those of a script in
+    /// RESP2.
+    pub fn replies(&self, replies: Vec<Bytes>) -> Vec<Bytes> {
+        if self.protocol == Protocol::Resp2 || !self.uses_script() {
+            return replies;
+        }
+        let convert = |reply: Bytes| match answer::to_resp3(&reply) {
+            Cow::Borrowed(same) if same.len() == reply.len() => reply,
+            other => Bytes::from(other.into_owned()),
+        };
+        replies.into_iter().map(convert).collect()
     }
 
     fn pinned_apply<'a>(&'a self, id: &'a TxnId, keys: &'a [&'a [u8]]) -> ApplyPinned<'a> {
@@ -304,8 +324,8 @@ impl Requests {
     }
 
     /// Prepares on a pinned connection, which goes on watching the record if the vote is Yes.
-    pub async fn prepare_pinned(self, part: Part, request: BytesMut) {
-        let arrival = match self.engine.pool(part.shard).get().await {
+    pub async fn prepare_pinned(self, part: Part, protocol: Protocol, request: BytesMut) {
+        let arrival = match self.engine.pool(part.shard).get(protocol).await {
             Ok(connection) => vote_pinned(connection, part, &request).await,
             Err(failure) => Arrival::event(failed(Request::Prepare, part, &failure)),
         };
@@ -322,7 +342,7 @@ impl Requests {
     /// before, but on a new connection, behind a new WATCH.
     pub async fn apply_again(self, work: Rc<[Work]>, index: usize) {
         let work = &work[index];
-        let arrival = match self.watch(work.part).await {
+        let arrival = match self.watch(work.part, work.protocol).await {
             Ok((connection, Some(State::Prepared))) => self.exec(connection, work).await,
             Ok((connection, state)) => {
                 unwatch(connection).await;
@@ -335,8 +355,12 @@ impl Requests {
 
     /// A pinned connection that watches the record, and the state read behind the WATCH. A
     /// failure here is before the apply: nothing of that was sent.
-    pub async fn watch(&self, part: Part) -> Result<(Pinned, Option<State>), Failure> {
-        let mut connection = self.engine.pool(part.shard).get().await?;
+    pub async fn watch(
+        &self,
+        part: Part,
+        protocol: Protocol,
+    ) -> Result<(Pinned, Option<State>), Failure> {
+        let mut connection = self.engine.pool(part.shard).get(protocol).await?;
         let mut request = BytesMut::new();
         build::command(&mut request, [&b"WATCH"[..], &names::record(&self.id)]);
         script::append_read(&mut request, &self.id);

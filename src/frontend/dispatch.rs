@@ -10,13 +10,14 @@ use super::gather::{Gather, Pieces};
 use super::own::Identity;
 use super::refusal::{self, fixed};
 use super::session::{Session, Want};
-use crate::backend::{How, Isolation};
+use crate::backend::{How, Isolation, Link};
 use crate::engine::Answer;
+use crate::engine::lanes::Links;
 use crate::keyspace::{
     CommandSpec, Flag, KeyError, KeyRule, Lookup, Own, Place, Split, Treatment, key_slot,
 };
 use crate::metrics::{ErrorKind, Family, Label};
-use crate::resp::{Command, build, is_error};
+use crate::resp::{Command, Lane, build, is_error};
 use crate::txn::names;
 use crate::txn::plan::{self, Home, Misplaced, Plan};
 use crate::txn::queue::Queue;
@@ -24,9 +25,6 @@ use crate::txn::types::Part;
 
 /// Commands by family, since they were last added to the metrics.
 type Counts = [u64; Family::ALL.len()];
-
-/// The only logical database that is served.
-pub(super) const DB: u16 = 0;
 
 /// What the client's task does next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,6 +48,9 @@ pub struct Dispatcher {
     /// Argument numbers of keys; kept for its memory.
     keys: Vec<usize>,
     counts: Counts,
+    /// What the client has set its connection to, and the links of that lane.
+    pub(super) lane: Lane,
+    pub(super) links: Links,
     is_closing: bool,
     /// Split reads may be under way.
     pub(super) is_reading_split: bool,
@@ -70,6 +71,8 @@ impl Dispatcher {
     /// For a new connection.
     pub fn new(context: Rc<Context>, session: Rc<Session>) -> Self {
         Self {
+            lane: Lane::FIRST,
+            links: context.engine.first_links(),
             context,
             session,
             multi: None,
@@ -108,6 +111,13 @@ impl Dispatcher {
 
     /// Deals with one command.
     pub fn handle(&mut self, command: &Command<'_>) -> Flow {
+        if self.session.is_special() {
+            return self.handle_specially(command);
+        }
+        self.dispatch(command)
+    }
+
+    pub(super) fn dispatch(&mut self, command: &Command<'_>) -> Flow {
         let context = Rc::clone(&self.context);
         let spec = match context.table.lookup(command) {
             Lookup::Known(spec) => spec,
@@ -181,12 +191,25 @@ impl Dispatcher {
         Flow::Next
     }
 
+    /// The shared connection to a shard.
+    pub(super) fn link(&self, shard: u16) -> &Rc<Link> {
+        &self.links[usize::from(shard)]
+    }
+
+    /// Where a command for this shard runs.
+    pub(super) fn place(&self, shard: u16) -> Part {
+        Part {
+            shard,
+            db: self.lane.db,
+        }
+    }
+
     /// A shard for what any shard can answer: not always the same, and not one that is down.
     pub(super) fn any_shard(&self) -> u16 {
         let shards = self.context.topology.shards() as u64;
         let first = self.session.id % shards;
         let tries = (0..shards).map(|i| ((first + i) % shards) as u16);
-        let mut available = tries.filter(|&shard| self.context.engine.link(shard).is_available());
+        let mut available = tries.filter(|&shard| self.link(shard).is_available());
         available.next().unwrap_or(first as u16)
     }
 
@@ -236,8 +259,8 @@ impl Dispatcher {
         if !self.session.is_now(Want::Idle) {
             return Flow::Wait;
         }
-        let mut plan = Plan::default();
-        plan.add_whole(Part { shard, db: DB }, command, &self.keys);
+        let mut plan = Plan::new(self.lane.protocol);
+        plan.add_whole(self.place(shard), command, &self.keys);
         self.counted(family(spec));
         self.transact(plan, Answer::Bare)
     }
@@ -281,7 +304,7 @@ impl Dispatcher {
         let slot = self.session.open_slot();
         let session = Rc::clone(&self.session);
         let engine = &self.context.engine;
-        let wait = engine.wait_for(shard, slots, request, move |reply| {
+        let wait = engine.wait_for(shard, self.lane, slots, request, move |reply| {
             session.complete(slot, reply)
         });
         self.waiting = Some(wait);
@@ -334,7 +357,7 @@ impl Dispatcher {
     ) -> Flow {
         let slot = self.session.open_slot();
         let sink = Rc::<Session>::clone(&self.session);
-        let link = self.context.engine.link(shard);
+        let link = self.link(shard);
         if let Err(failure) = link.send(request, How::isolated(isolation), sink, slot) {
             self.session.drop_slot();
             return self.reject_as(failure.kind(), failure.to_string());
@@ -368,7 +391,8 @@ impl Dispatcher {
     fn read_by_epoch(&mut self, pieces: Pieces, command: &Command<'_>) -> Flow {
         let slot = self.session.open_slot();
         let (session, context) = (Rc::clone(&self.session), Rc::clone(&self.context));
-        Gather::start(context, session, slot, pieces, command, &self.keys);
+        let on = (self.lane, Rc::clone(&self.links));
+        Gather::start(context, on, session, slot, pieces, command, &self.keys);
         self.is_reading_split = true;
         self.counted(Family::Split)
     }
@@ -377,8 +401,8 @@ impl Dispatcher {
         if !self.session.is_now(Want::Idle) {
             return Flow::Wait;
         }
-        let mut plan = Plan::default();
-        plan.add_split(split, DB, &self.context.topology, command);
+        let mut plan = Plan::new(self.lane.protocol);
+        plan.add_split(split, self.lane.db, &self.context.topology, command);
         self.counted(Family::Split);
         self.transact(plan, Answer::Bare)
     }
@@ -396,13 +420,16 @@ impl Dispatcher {
 
     /// Commands about the connection, outside MULTI.
     fn own(&mut self, own: Own, spec: &CommandSpec, command: &Command<'_>) -> Flow {
-        self.counted(Family::Local);
+        match own {
+            Own::Hello | Own::Select => return self.switch(own, spec, command),
+            Own::Reset => return self.reset(),
+            _ => self.counted(Family::Local),
+        };
         match own {
             Own::Multi => self.begin(),
             Own::Exec => self.reject(fixed::EXEC_WITHOUT_MULTI),
             Own::Discard => self.reject(fixed::DISCARD_WITHOUT_MULTI),
             Own::Quit => self.quit(),
-            Own::Reset => self.reset(),
             Own::Watch => self.reject(refusal::refused(
                 spec,
                 "is not supported by this version of lockstep",

@@ -14,13 +14,13 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 
 use super::Context;
-use super::dispatch::DB;
 use super::session::Session;
 use crate::backend::{Failure, How, Isolation, ReplySink, rules};
 use crate::engine::Answer;
+use crate::engine::lanes::Links;
 use crate::keyspace::Split;
 use crate::metrics::ErrorKind;
-use crate::resp::{self, Command, CommandScanner, Limits, Scan, build};
+use crate::resp::{self, Command, CommandScanner, Lane, Limits, Scan, build};
 use crate::txn::plan::{self, Plan};
 use crate::txn::types::Part;
 
@@ -38,6 +38,8 @@ pub enum Pieces {
 /// Collects the replies to the pieces of one command.
 pub struct Gather {
     context: Rc<Context>,
+    lane: Lane,
+    links: Links,
     session: Rc<Session>,
     slot: u64,
     split: Option<Split>,
@@ -68,6 +70,7 @@ impl Gather {
     /// Sends the pieces; the reply goes into this slot of the session.
     pub fn start(
         context: Rc<Context>,
+        on: (Lane, Links),
         session: Rc<Session>,
         slot: u64,
         pieces: Pieces,
@@ -78,9 +81,10 @@ impl Gather {
             Pieces::Whole(shard) => (None, vec![(shard, Vec::new())]),
             Pieces::Split(split, pieces) => (Some(split), pieces),
         };
+        let (lane, links) = on;
         let strict = context.engine.is_strict();
         let piece = |(shard, positions)| Piece {
-            epoch: context.engine.link(shard).epoch(),
+            epoch: links[usize::from(shard)].epoch(),
             shard,
             positions,
             reply: Bytes::new(),
@@ -90,6 +94,8 @@ impl Gather {
         let mut raw = BytesMut::new();
         command.encode(&mut raw);
         let gather = Rc::new(Self {
+            lane,
+            links,
             session,
             slot,
             split,
@@ -122,7 +128,7 @@ impl Gather {
             .map(|piece| (piece.shard, self.encode(command, piece)))
             .collect();
         for (number, (shard, request)) in requests.iter().enumerate() {
-            let link = self.context.engine.link(*shard);
+            let link = &self.links[usize::from(*shard)];
             let sink = Rc::<Self>::clone(&self);
             if let Err(failure) =
                 link.send(&[request], How::isolated(isolation), sink, number as u64)
@@ -173,7 +179,7 @@ impl Gather {
             state.tries += 1;
             state.missing = state.pieces.len();
             for piece in &mut state.pieces {
-                piece.epoch = self.context.engine.link(piece.shard).epoch();
+                piece.epoch = self.links[usize::from(piece.shard)].epoch();
             }
         }
         let raw = self.command.clone();
@@ -210,7 +216,7 @@ impl Gather {
         };
         let keys = state.pieces.iter().map(|piece| piece.positions.len()).sum();
         let mut out = BytesMut::new();
-        plan::merge(split, keys, pieces, &mut out);
+        plan::merge(split, keys, pieces, self.lane.protocol, &mut out);
         self.session.complete(self.slot, &out);
     }
 
@@ -221,12 +227,16 @@ impl Gather {
             return;
         };
         let command = scanner.command(&self.command);
-        let mut plan = Plan::default();
+        let mut plan = Plan::new(self.lane.protocol);
         match self.split {
-            Some(split) => plan.add_split(split, DB, &self.context.topology, &command),
+            Some(split) => plan.add_split(split, self.lane.db, &self.context.topology, &command),
             None => {
                 let shard = state.pieces.first().map_or(0, |piece| piece.shard);
-                plan.add_whole(Part { shard, db: DB }, &command, &self.keys);
+                let place = Part {
+                    shard,
+                    db: self.lane.db,
+                };
+                plan.add_whole(place, &command, &self.keys);
             }
         }
         let (session, slot) = (Rc::clone(&self.session), self.slot);

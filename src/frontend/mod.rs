@@ -5,6 +5,7 @@
 //! * [`dispatch`]: a command outside MULTI → shard, pieces, or an answer of our own;
 //! * [`multi`]: MULTI, EXEC, DISCARD, and what happens in between;
 //! * [`own`]: commands about the connection, answered here;
+//! * [`lane`]: what a client sets its connection to: protocol, database, replies;
 //! * [`gather`]: split reads, from pieces to one reply;
 //! * [`lockstep`]: the command of that name, for operators and for who asks what became of one;
 //! * [`refusal`]: every error text that is not a server's;
@@ -13,6 +14,7 @@
 pub mod client;
 pub mod dispatch;
 pub mod gather;
+pub mod lane;
 pub mod lockstep;
 pub mod multi;
 pub mod own;
@@ -64,6 +66,8 @@ pub struct Context {
 pub struct ServerInfo {
     /// `redis_version` of the shards (the lowest), which clients use to tell features.
     pub redis_version: String,
+    /// Logical databases (the fewest of all shards).
+    pub databases: u16,
     /// When the proxy started, for `uptime_in_seconds`.
     pub started: std::time::Instant,
 }

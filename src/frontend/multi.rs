@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use bytes::BytesMut;
 
-use super::dispatch::{DB, Dispatcher, Flow};
+use super::dispatch::{Dispatcher, Flow};
 use super::gather::scanned_before;
 use super::refusal::{self, fixed};
 use super::session::{Session, Want};
@@ -17,11 +17,10 @@ use crate::engine::{Answer, errors};
 use crate::failpoint;
 use crate::keyspace::{CommandSpec, Lookup, Own, Treatment};
 use crate::metrics::{ErrorKind, Family, Limit};
-use crate::resp::{Command, CommandScanner, Scan, build, is_error};
+use crate::resp::{Command, CommandScanner, Kind, Lane, Scan, build, is_error, kind};
 use crate::txn::plan::{Home, Misplaced, Plan};
 use crate::txn::queue::{Queue, Target};
 use crate::txn::script;
-use crate::txn::types::Part;
 
 impl Dispatcher {
     pub(super) fn begin(&mut self) -> Flow {
@@ -43,6 +42,10 @@ impl Dispatcher {
             }
             Treatment::Own(Own::Quit) => return self.quit(),
             Treatment::Own(Own::Reset) => return self.reset(),
+            // Redis would go on with half of EXEC's reply.
+            Treatment::Own(Own::Client) if spec.name == "client|reply" => {
+                return self.reject(refusal::refused(spec, "is not supported inside MULTI"));
+            }
             _ if spec.is(crate::keyspace::Flag::NoMulti) => return self.reject(fixed::NO_MULTI),
             Treatment::Refused(reason) => return self.reject(refusal::refused(spec, reason)),
             Treatment::Own(Own::Ping | Own::Echo) | Treatment::Anywhere => {
@@ -133,8 +136,25 @@ impl Dispatcher {
             return self.exec_native(shard, slot, &queue);
         }
         self.counted(Family::Transaction);
-        let plan = self.plan(&queue);
-        self.transact(plan, Answer::Exec)
+        let (plan, lane) = self.plan(&queue);
+        self.transact_exec(plan, lane)
+    }
+
+    /// The session goes on in this lane when the queue has run.
+    fn transact_exec(&mut self, plan: Plan, lane: Lane) -> Flow {
+        if lane == self.lane {
+            return self.transact(plan, Answer::Exec);
+        }
+        let slot = self.session.open_slot();
+        let session = Rc::clone(&self.session);
+        let engine = &self.context.engine;
+        engine.transact(plan, Answer::Exec, move |reply| {
+            if kind(reply) == Kind::Array {
+                session.enter_lane(lane);
+            }
+            session.complete(slot, reply);
+        });
+        Flow::Bar
     }
 
     fn exec_native(&mut self, shard: u16, of_slot: Option<u16>, queue: &Queue) -> Flow {
@@ -145,7 +165,7 @@ impl Dispatcher {
             swallow: 1 + queue.len() as u32,
             isolation: self.context.engine.hold(of_slot),
         };
-        let link = Rc::clone(self.context.engine.link(shard));
+        let link = Rc::clone(self.link(shard));
         if let Err(failure) =
             link.send(&[script::MULTI, queue.raw(), script::EXEC], how, sink, slot)
         {
@@ -161,10 +181,12 @@ impl Dispatcher {
         self.counted(Family::Transaction)
     }
 
-    /// Scans the queue again and tells each command where it goes.
-    fn plan(&mut self, queue: &Queue) -> Plan {
+    /// Scans the queue again and tells each command where it goes; also the lane in which the
+    /// session goes on if it runs.
+    fn plan(&mut self, queue: &Queue) -> (Plan, Lane) {
         let context = Rc::clone(&self.context);
-        let mut plan = Plan::default();
+        let before = self.lane;
+        let mut plan = Plan::new(before.protocol);
         // Where what has no keys goes: to a participant that has some, so that every branch has.
         let homes = queue.items().filter_map(|(_, target)| target.shard());
         let anywhere = homes.into_iter().next().unwrap_or_else(|| self.any_shard());
@@ -179,8 +201,9 @@ impl Dispatcher {
                 continue;
             };
             self.add(&mut plan, spec, &command, target, anywhere);
+            plan.speak(self.lane.protocol);
         }
-        plan
+        (plan, std::mem::replace(&mut self.lane, before))
     }
 
     fn add(
@@ -193,7 +216,7 @@ impl Dispatcher {
     ) {
         match (target, spec.treatment) {
             (Target::Split, Treatment::Split(split)) => {
-                plan.add_split(split, DB, &self.context.topology, command)
+                plan.add_split(split, self.lane.db, &self.context.topology, command)
             }
             (Target::Own, Treatment::Own(own)) => {
                 let mut out = BytesMut::new();
@@ -211,7 +234,7 @@ impl Dispatcher {
                     keys.clear();
                 }
                 let shard = target.shard().unwrap_or(anywhere);
-                plan.add_whole(Part { shard, db: DB }, command, &keys);
+                plan.add_whole(self.place(shard), command, &keys);
             }
         }
     }

@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use super::dispatch::{Dispatcher, Flow};
 use super::refusal::{self, fixed};
 use crate::keyspace::{CommandSpec, Own};
-use crate::resp::{Command, Protocol, build};
+use crate::resp::{Command, build};
 
 /// What a client told of itself.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ impl Identity {
     }
 
     /// The rule of `validateClientAttr` in redis-server: printable ASCII without spaces.
-    fn is_valid(text: &[u8]) -> bool {
+    pub(super) fn is_valid(text: &[u8]) -> bool {
         text.iter().all(|b| (b'!'..=b'~').contains(b))
     }
 }
@@ -38,14 +38,8 @@ impl Dispatcher {
         Flow::Next
     }
 
-    pub(super) fn reset(&mut self) -> Flow {
-        self.multi = None;
-        self.identity.name.clear();
-        self.session.reply(|out| build::status(out, "RESET"));
-        Flow::Next
-    }
-
-    /// Writes the answer; also called at EXEC, for those that were queued.
+    /// Writes the answer; also called at EXEC, for those that were queued. HELLO and SELECT change
+    /// the lane.
     pub(super) fn answer(
         &mut self,
         own: Own,
@@ -57,7 +51,7 @@ impl Dispatcher {
             Own::Ping => ping(spec, command, out),
             Own::Echo => build::bulk(out, command.arg(1).unwrap_or_default()),
             Own::Unwatch => build::status(out, "OK"),
-            Own::Select => select(command, out),
+            Own::Select => self.select(command, out),
             Own::Auth => auth(command, out),
             Own::Hello => self.hello(command, out),
             Own::Client => self.client(spec, command, out),
@@ -75,9 +69,11 @@ impl Dispatcher {
         match (&sub[..], command.argc()) {
             (b"id", _) => build::int(out, self.session.id as i64),
             (b"getname", _) if self.identity.name.is_empty() => {
-                build::null_bulk(out, Protocol::Resp2)
+                build::null_bulk(out, self.lane.protocol)
             }
             (b"getname", _) => build::bulk(out, &self.identity.name),
+            (b"reply", 3) => self.reply_mode(value, out),
+            (b"no-evict", 3) => no_evict(value, out),
             (b"setname", _) => self.set_name(value, out),
             (b"setinfo", 4) => self.set_info(value, command.arg(3).unwrap_or_default(), out),
             _ => build::error(
@@ -117,63 +113,6 @@ impl Dispatcher {
         }
     }
 
-    /// HELLO [version [AUTH user password] [SETNAME name]].
-    fn hello(&mut self, command: &Command<'_>, out: &mut BytesMut) {
-        if let Some(version) = command.arg(1) {
-            match std::str::from_utf8(version)
-                .ok()
-                .and_then(|text| text.parse::<i64>().ok())
-            {
-                Some(2) => {}
-                Some(_) => return build::error(out, fixed::NOPROTO),
-                None => return build::error(out, fixed::PROTO_NOT_INT),
-            }
-        }
-        let mut at = 2;
-        while let Some(option) = command.arg(at) {
-            let (first, second) = (command.arg(at + 1), command.arg(at + 2));
-            match (option.to_ascii_lowercase().as_slice(), first, second) {
-                (b"auth", Some(user), Some(_)) if user != b"default" => {
-                    return build::error(out, fixed::WRONGPASS);
-                }
-                (b"auth", Some(_), Some(_)) => at += 3,
-                (b"setname", Some(name), _) if !Identity::is_valid(name) => {
-                    return build::error(out, fixed::CLIENT_NAME);
-                }
-                (b"setname", Some(name), _) => {
-                    self.identity.name = name.to_vec();
-                    at += 2;
-                }
-                _ => {
-                    let option = String::from_utf8_lossy(option);
-                    return build::error(
-                        out,
-                        format!("ERR Syntax error in HELLO option '{option}'"),
-                    );
-                }
-            }
-        }
-        self.greet(out);
-    }
-
-    fn greet(&self, out: &mut BytesMut) {
-        build::map_header(out, Protocol::Resp2, 7);
-        let text = |out: &mut BytesMut, name: &str, value: &str| {
-            build::bulk(out, name);
-            build::bulk(out, value);
-        };
-        text(out, "server", "redis");
-        text(out, "version", &self.context.server.redis_version);
-        build::bulk(out, "proto");
-        build::int(out, 2);
-        build::bulk(out, "id");
-        build::int(out, self.session.id as i64);
-        text(out, "mode", "standalone");
-        text(out, "role", "master");
-        build::bulk(out, "modules");
-        build::array_header(out, 0);
-    }
-
     fn info(&self, out: &mut BytesMut) {
         let (server, topology) = (&self.context.server, &self.context.topology);
         let mut text = format!(
@@ -197,7 +136,15 @@ impl Dispatcher {
                 "lockstep_shard{i}:address={address},state={state}\r\n"
             ));
         }
-        build::bulk(out, text);
+        build::verbatim(out, self.lane.protocol, text);
+    }
+}
+
+/// A client is never evicted here for what it is owed, so there is nothing to exempt it from.
+fn no_evict(mode: &[u8], out: &mut BytesMut) {
+    match mode.to_ascii_lowercase().as_slice() {
+        b"on" | b"off" => build::status(out, "OK"),
+        _ => build::error(out, fixed::SYNTAX),
     }
 }
 
@@ -206,19 +153,6 @@ fn ping(spec: &CommandSpec, command: &Command<'_>, out: &mut BytesMut) {
         (2, Some(text)) => build::bulk(out, text),
         (1, _) => build::status(out, "PONG"),
         _ => build::error(out, refusal::arity(spec)),
-    }
-}
-
-fn select(command: &Command<'_>, out: &mut BytesMut) {
-    match command
-        .arg(1)
-        .and_then(|text| std::str::from_utf8(text).ok())
-        .and_then(|text| text.parse::<i32>().ok())
-    {
-        Some(0) => build::status(out, "OK"),
-        Some(1..16) => build::error(out, fixed::OTHER_DB),
-        Some(_) => build::error(out, fixed::DB_OUT_OF_RANGE),
-        None => build::error(out, fixed::NOT_AN_INTEGER),
     }
 }
 

@@ -17,7 +17,8 @@ pub mod fixed {
     pub const EXECABORT: &str = "EXECABORT Transaction discarded because of previous errors.";
     pub const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
     pub const DB_OUT_OF_RANGE: &str = "ERR DB index is out of range";
-    pub const OTHER_DB: &str = "ERR this version of lockstep serves database 0 only";
+    pub const NO_INT: &str =
+        "ERR value is out of range, value must between -2147483648 and 2147483647";
     pub const SYNTAX: &str = "ERR syntax error";
     pub const CLIENT_NAME: &str =
         "ERR Client names cannot contain spaces, newlines or special characters.";
@@ -69,6 +70,12 @@ pub fn unknown_subcommand(container: &CommandSpec, command: &Command<'_>) -> Vec
 fn c_string(bytes: &[u8], max: usize) -> &[u8] {
     let shown = &bytes[..bytes.len().min(max)];
     shown.split(|&b| b == 0).next().unwrap_or_default()
+}
+
+/// An option that HELLO does not know, or that lacks arguments.
+pub fn hello_option(option: &[u8]) -> String {
+    let option = String::from_utf8_lossy(option);
+    format!("ERR Syntax error in HELLO option '{option}'")
 }
 
 /// Wrong number of arguments.

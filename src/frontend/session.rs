@@ -21,6 +21,7 @@ use crate::backend::{Failure, ReplySink};
 use crate::engine::errors;
 use crate::failpoint;
 use crate::metrics::Limit;
+use crate::resp::Lane;
 use crate::resp::build;
 use crate::turn::{Flush, Turn};
 
@@ -33,6 +34,22 @@ const WINDOW_AT_FIRST: usize = 16;
 const CUT_OFF_TIMES: usize = 4;
 /// Set in the number of a slot whose command is an EXEC: its failure is told differently.
 const EXEC: u64 = 1 << 63;
+/// Set in the number of a slot whose reply the client does not want.
+const MUTED: u64 = 1 << 62;
+
+/// Which replies a client wants; CLIENT REPLY.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Replies {
+    /// All.
+    #[default]
+    On,
+    /// None.
+    Off,
+    /// All but that to the next command.
+    SkipNext,
+    /// All but that to the command that is being dealt with.
+    Skip,
+}
 
 /// The half of a connection that others see: replies come in here.
 pub struct Session {
@@ -42,6 +59,11 @@ pub struct Session {
     tally: Rc<Tally>,
     /// When the client was last read from or written to.
     active_at: Cell<Instant>,
+    /// Whether the next command needs more than usual: some of what follows is set.
+    is_special: Cell<bool>,
+    replies: Cell<Replies>,
+    /// To be entered before the next command.
+    lane: Cell<Option<Lane>>,
     io: RefCell<Io>,
 }
 
@@ -116,17 +138,73 @@ impl Session {
         Rc::new(Self {
             id,
             active_at: Cell::new(turn.tick()),
+            is_special: Cell::new(false),
+            replies: Cell::default(),
+            lane: Cell::new(None),
             turn,
             tally,
             io: RefCell::new(io),
         })
     }
 
+    /// Whether the next command needs more than usual: [`Session::take_lane`],
+    /// [`Session::begin_command`], [`Session::end_command`].
+    pub fn is_special(&self) -> bool {
+        self.is_special.get()
+    }
+
+    /// The lane is to be entered before the next command.
+    pub fn enter_lane(&self, lane: Lane) {
+        self.lane.set(Some(lane));
+        self.is_special.set(true);
+    }
+
+    /// The lane that is to be entered now.
+    pub fn take_lane(&self) -> Option<Lane> {
+        self.lane.take()
+    }
+
+    /// The client wants these replies from now on. While it wants none, there are none to skip.
+    pub fn set_replies(&self, replies: Replies) {
+        if (self.replies.get(), replies) != (Replies::Off, Replies::SkipNext) {
+            self.replies.set(replies);
+        }
+        self.is_special.set(true);
+    }
+
+    /// The client wants replies again, but for one that it has given up already.
+    pub fn speak_again(&self) {
+        if self.replies.get() == Replies::Off {
+            self.replies.set(Replies::On);
+        }
+    }
+
+    /// A command is to be dealt with.
+    pub fn begin_command(&self) {
+        if self.replies.get() == Replies::SkipNext {
+            self.replies.set(Replies::Skip);
+        }
+    }
+
+    /// It was dealt with.
+    pub fn end_command(&self) {
+        if self.replies.get() == Replies::Skip {
+            self.replies.set(Replies::On);
+        }
+        let is_usual = self.replies.get() == Replies::On;
+        self.is_special.set(!is_usual || self.lane.get().is_some());
+    }
+
+    fn is_muted(&self) -> bool {
+        matches!(self.replies.get(), Replies::Off | Replies::Skip)
+    }
+
     /// Takes the next slot; its number is for [`ReplySink`].
     pub fn open_slot(&self) -> u64 {
         let mut io = self.io.borrow_mut();
         io.ring.push_back(Slot::Waiting);
-        io.head + io.ring.len() as u64 - 1
+        let muted = if self.is_muted() { MUTED } else { 0 };
+        (io.head + io.ring.len() as u64 - 1) | muted
     }
 
     /// The same for an EXEC that runs natively on a shard.
@@ -141,6 +219,9 @@ impl Session {
 
     /// Answers the next command at once, in its place.
     pub fn reply(self: &Rc<Self>, write: impl FnOnce(&mut BytesMut)) {
+        if self.is_muted() {
+            return;
+        }
         let mut io = self.io.borrow_mut();
         if io.ring.is_empty() {
             write(&mut io.out);
@@ -157,9 +238,10 @@ impl Session {
     pub fn complete(self: &Rc<Self>, number: u64, reply: &[u8]) {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
-        let Some(index) = (number & !EXEC).checked_sub(io.head) else {
+        let Some(index) = (number & !(EXEC | MUTED)).checked_sub(io.head) else {
             return;
         };
+        let reply = if number & MUTED == 0 { reply } else { b"" };
         io.learn(reply.len());
         if index > 0 {
             if let Some(slot) = io.ring.get_mut(index as usize) {

@@ -7,7 +7,7 @@ use bytes::{BufMut, BytesMut};
 use super::number::Decimal;
 
 /// Which protocol a client speaks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Protocol {
     /// RESP2, every client's protocol until it says `HELLO 3`.
     #[default]

@@ -10,6 +10,7 @@
 //! | [`frame`] | looking into a complete reply without decoding it |
 //! | [`decode`] | a complete reply as an owned tree ([`Value`]) |
 //! | [`build`] | writing replies and commands |
+//! | [`lane`] | what a connection is set to: protocol and database |
 //! | [`number`] | decimal integers, as strict as Redis |
 //!
 //! Both scanners are resumable: they are given the bytes from the start of the frame on, again
@@ -22,6 +23,7 @@ pub mod decode;
 pub mod error;
 pub mod frame;
 pub mod inline;
+pub mod lane;
 pub mod limits;
 pub mod number;
 pub mod reply;
@@ -31,5 +33,6 @@ pub use command::{Command, CommandScanner, Scan};
 pub use decode::Value;
 pub use error::{DecodeError, ProtocolError, ReplyError};
 pub use frame::{Kind, as_bulk, as_int, as_status, elements, error_text, is_error, kind};
+pub use lane::Lane;
 pub use limits::Limits;
 pub use reply::ReplyScanner;

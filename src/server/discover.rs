@@ -12,17 +12,21 @@ use crate::backend::Dial;
 use crate::config::{Address, Config};
 use crate::keyspace::CommandTable;
 use crate::readiness::Readiness;
-use crate::resp::{self, Limits, Protocol, ReplyScanner, Value, build};
+use crate::resp::{self, Lane, Limits, ReplyScanner, Value, build};
 use crate::shutdown::Shutdown;
 
 /// The oldest version whose scripts and command table are as we need them.
 const MAJOR_MIN: u32 = 7;
+/// `databases` of a server whose configuration does not say.
+const DATABASES_DEFAULT: u16 = 16;
 
 /// What the shards told.
 pub(super) struct Learned {
     pub table: CommandTable,
     /// The lowest of all.
     pub redis_version: String,
+    /// The fewest of all.
+    pub databases: u16,
 }
 
 /// How to reach a shard.
@@ -51,9 +55,11 @@ pub(super) async fn discover(
 ) -> Result<Learned, StartError> {
     let mut table = None;
     let mut versions = Vec::new();
+    let mut databases = u16::MAX;
     for address in &config.shards {
         let asked = ask_until_answered(config, address, readiness, shutdown).await?;
         versions.push(version(address, &asked.info)?);
+        databases = databases.min(asked.databases);
         safety::check(address, &asked.info, config.allow_unsafe_eviction)?;
         let Value::Array(_) = &asked.commands else {
             return Err(StartError::Shard(format!(
@@ -73,6 +79,7 @@ pub(super) async fn discover(
     Ok(Learned {
         table,
         redis_version: lowest,
+        databases,
     })
 }
 
@@ -119,6 +126,7 @@ fn version(address: &Address, info: &str) -> Result<(Vec<u32>, String), StartErr
 struct Asked {
     commands: Value,
     info: String,
+    databases: u16,
 }
 
 async fn ask_until_answered(
@@ -152,14 +160,14 @@ async fn ask_until_answered(
 
 async fn ask(config: &Config, address: &Address) -> Result<Asked, String> {
     let stream = dial(config, address)
-        .connect(Protocol::Resp2)
+        .connect(Lane::FIRST)
         .await
         .map_err(|cause| cause.to_string())?;
     let replies = timeout(config.request_timeout, exchange(stream))
         .await
         .map_err(|_| "no answer in time".to_owned())?;
     let replies = replies.map_err(|error| error.to_string())?;
-    let [commands, info] = &replies[..] else {
+    let [commands, info, databases] = &replies[..] else {
         return Err("an answer is missing".into());
     };
     for reply in [commands, info] {
@@ -170,20 +178,37 @@ async fn ask(config: &Config, address: &Address) -> Result<Asked, String> {
     let commands =
         Value::decode(commands, &Limits::default()).map_err(|error| error.to_string())?;
     let info = String::from_utf8_lossy(resp::as_bulk(info).unwrap_or_default()).into_owned();
-    Ok(Asked { commands, info })
+    Ok(Asked {
+        commands,
+        info,
+        databases: databases_told(databases),
+    })
+}
+
+/// How many databases the shard has; where CONFIG is not allowed, what Redis has by default. (A
+/// connection to one that is not there is refused with its greeting.)
+fn databases_told(reply: &[u8]) -> u16 {
+    let value = resp::elements(reply).nth(1).and_then(resp::as_bulk);
+    let count: Option<u64> = value
+        .and_then(|text| std::str::from_utf8(text).ok())
+        .and_then(|text| text.parse().ok());
+    count.map_or(DATABASES_DEFAULT, |count| {
+        u16::try_from(count).unwrap_or(u16::MAX)
+    })
 }
 
 async fn exchange(mut stream: TcpStream) -> std::io::Result<Vec<Bytes>> {
     let mut request = BytesMut::new();
     build::command(&mut request, ["COMMAND"]);
     build::command(&mut request, ["INFO"]);
+    build::command(&mut request, ["CONFIG", "GET", "databases"]);
     stream.write_all(&request).await?;
     let (mut buffer, mut scanner, mut replies) = (
         BytesMut::new(),
         ReplyScanner::new(Limits::default()),
         Vec::new(),
     );
-    while replies.len() < 2 {
+    while replies.len() < 3 {
         match scanner.scan(&buffer).map_err(std::io::Error::other)? {
             Some(len) => replies.push(buffer.split_to(len).freeze()),
             None if stream.read_buf(&mut buffer).await? == 0 => {

@@ -114,6 +114,7 @@ impl Server {
             table: Arc::new(learned.table),
             info: Arc::new(ServerInfo {
                 redis_version: learned.redis_version,
+                databases: learned.databases,
                 started: std::time::Instant::now(),
             }),
             turnstile: Arc::default(),

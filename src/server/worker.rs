@@ -27,7 +27,7 @@ use crate::engine::{Engine, Times, Ways};
 use crate::frontend::tally::Tally;
 use crate::frontend::{Context, client};
 use crate::metrics::{Limit, Metrics};
-use crate::resp::{Limits, Protocol};
+use crate::resp::{Lane, Limits, Protocol};
 use crate::turn::Turn;
 use crate::txn;
 
@@ -153,13 +153,13 @@ async fn tick(context: Rc<Context>, common: Common) {
         let now = context.turn.tick();
         for (shard, told) in troubles.iter_mut().enumerate() {
             let link = context.engine.link(shard as u16);
-            context.engine.check_time(shard as u16, now);
             let trouble = link.trouble();
             if *told != trouble {
                 common.standings[shard].tell(told.is_some(), trouble.as_deref());
                 *told = trouble;
             }
         }
+        context.engine.check_times(now);
         context.engine.publish();
         context.tally.publish();
         if now.saturating_duration_since(swept) >= SWEEP {
@@ -219,7 +219,7 @@ pub(crate) fn engine(
         let dial = dial(config, address);
         let link = Link::new(
             dial.clone(),
-            Protocol::Resp2,
+            Lane::FIRST,
             link_options(config, limits),
             Rc::clone(turn),
             metrics.clone(),
@@ -230,12 +230,16 @@ pub(crate) fn engine(
             link,
             pool: pool(),
             waiters: pool(),
-            armed: Armed::new(
-                dial,
-                link_options(config, limits),
-                Rc::clone(turn),
-                metrics.clone(),
-            ),
+            armed: [Protocol::Resp2, Protocol::Resp3].map(|protocol| {
+                let options = link_options(config, limits);
+                Armed::new(
+                    dial.clone(),
+                    protocol,
+                    options,
+                    Rc::clone(turn),
+                    metrics.clone(),
+                )
+            }),
         });
     }
     Engine::new(

@@ -11,7 +11,7 @@ use super::names;
 use super::redo::IntentBuilder;
 use super::types::Part;
 use crate::keyspace::{Place, Split, Topology, key_slot};
-use crate::resp::{self, Command, Protocol, build};
+use crate::resp::{self, Command, Lane, Protocol, build};
 
 /// What one participant does in a transaction.
 #[derive(Debug)]
@@ -24,6 +24,11 @@ pub struct Branch {
     pub count: usize,
     /// The same for the record.
     pub intent: IntentBuilder,
+    /// In which protocol the connection that runs them must be answered; it is set to that
+    /// protocol and to database 0 before and behind them.
+    pub protocol: Protocol,
+    /// What the commands so far leave the connection set to.
+    lane: Lane,
     /// The slots of all keys they name, each once, in order of appearance; as decimal text,
     /// since these are what is locked (see [`super`]).
     pub slots: Vec<Bytes>,
@@ -42,6 +47,7 @@ enum Answer {
         split: Split,
         keys: usize,
         pieces: Vec<Piece>,
+        protocol: Protocol,
     },
 }
 
@@ -54,13 +60,40 @@ struct Piece {
 }
 
 /// See the module. Built with the three `add` methods, in queue order.
+///
+/// A participant is a shard, whatever databases its commands are in: slots are locked in all of
+/// them, and its record is in database 0. A branch that leaves this database selects the others
+/// between its commands and comes back at its end.
 #[derive(Debug, Default)]
 pub struct Plan {
     branches: Vec<Branch>,
     answers: Vec<Answer>,
+    /// Of the reply as a whole, and of the connections.
+    protocol: Protocol,
+    /// Of the commands that are added now.
+    spoken: Protocol,
 }
 
 impl Plan {
+    /// A plan for a client that is answered in this protocol. (The default is RESP2.)
+    pub fn new(protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            spoken: protocol,
+            ..Self::default()
+        }
+    }
+
+    /// The protocol of the reply.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// The commands from here on are answered in this protocol: there was a HELLO.
+    pub fn speak(&mut self, protocol: Protocol) {
+        self.spoken = protocol;
+    }
+
     /// The branches; one per participant, in order of appearance.
     pub fn branches(&self) -> &[Branch] {
         &self.branches
@@ -68,7 +101,10 @@ impl Plan {
 
     /// Takes the branches out; the plan still tells the reply.
     pub fn take_branches(&mut self) -> Vec<Branch> {
-        std::mem::take(&mut self.branches)
+        let first = Lane::speaking(self.protocol);
+        let mut branches = std::mem::take(&mut self.branches);
+        branches.iter_mut().for_each(|branch| branch.enter(first));
+        branches
     }
 
     /// Puts them back.
@@ -81,10 +117,10 @@ impl Plan {
         self.answers.push(Answer::Ready(reply));
     }
 
-    /// A command that runs on one participant; `keys` are the numbers of its arguments that
-    /// are keys.
-    pub fn add_whole(&mut self, part: Part, command: &Command<'_>, keys: &[usize]) {
-        let branch = self.branch(part);
+    /// A command that runs on one shard, in this database; `keys` are the numbers of its
+    /// arguments that are keys.
+    pub fn add_whole(&mut self, place: Part, command: &Command<'_>, keys: &[usize]) {
+        let branch = self.branch(place);
         let this = &mut self.branches[branch];
         command.encode(&mut this.commands);
         this.intent.command(command.args());
@@ -118,10 +154,21 @@ impl Plan {
             split,
             keys,
             pieces: answer,
+            protocol: self.spoken,
         });
     }
 
-    fn branch(&mut self, part: Part) -> usize {
+    /// The branch of the place's shard, ready for a command in the place's database.
+    fn branch(&mut self, place: Part) -> usize {
+        let index = self.branch_of(Part { db: 0, ..place });
+        self.branches[index].enter(Lane {
+            protocol: self.spoken,
+            db: place.db,
+        });
+        index
+    }
+
+    fn branch_of(&mut self, part: Part) -> usize {
         if let Some(found) = self.branches.iter().position(|branch| branch.part == part) {
             return found;
         }
@@ -130,6 +177,8 @@ impl Plan {
             commands: BytesMut::new(),
             count: 0,
             intent: IntentBuilder::new(),
+            protocol: self.protocol,
+            lane: Lane::speaking(self.protocol),
             slots: Vec::new(),
             seen: HashSet::new(),
         });
@@ -157,6 +206,28 @@ impl Plan {
 }
 
 impl Branch {
+    /// Sets the connection to this lane, by commands whose replies nobody wants.
+    fn enter(&mut self, lane: Lane) {
+        if lane.db != self.lane.db {
+            let db = lane.db.to_string();
+            let words: [&[u8]; 2] = [b"SELECT", db.as_bytes()];
+            build::command(&mut self.commands, words);
+            self.intent.command(words);
+            self.count += 1;
+        }
+        if lane.protocol != self.lane.protocol {
+            let version: &[u8] = match lane.protocol {
+                Protocol::Resp2 => b"2",
+                Protocol::Resp3 => b"3",
+            };
+            // Not in the record: who runs that has no use for replies.
+            build::command(&mut self.commands, [b"HELLO", version]);
+            self.intent.only_natively();
+            self.count += 1;
+        }
+        self.lane = lane;
+    }
+
     /// Counts a command that was appended, and its keys. Returns the command's number.
     fn added<'a>(&mut self, keys: impl Iterator<Item = &'a [u8]>) -> usize {
         for slot in keys.map(key_slot) {
@@ -186,11 +257,12 @@ impl Answer {
                 split,
                 keys,
                 pieces,
+                protocol,
             } => {
                 let pieces = pieces
                     .iter()
                     .map(|p| (reply(p.branch, p.index).unwrap_or(LOST), &p.positions[..]));
-                merge(*split, *keys, pieces, out);
+                merge(*split, *keys, pieces, *protocol, out);
             }
         }
     }
@@ -233,12 +305,13 @@ fn piece_args<'a>(
     std::iter::once(command.name()).chain(keys.map(|at| command.arg(at).unwrap_or_default()))
 }
 
-/// The reply to a split command over so many keys, from the replies to its pieces. The first
-/// error among them is the reply as a whole.
+/// The reply to a split command over so many keys, from the replies to its pieces, all in this
+/// protocol. The first error among them is the reply as a whole.
 pub fn merge<'a>(
     split: Split,
     keys: usize,
     pieces: impl Iterator<Item = (&'a [u8], &'a [usize])> + Clone,
+    protocol: Protocol,
     out: &mut BytesMut,
 ) {
     if let Some((error, _)) = pieces.clone().find(|(reply, _)| resp::is_error(reply)) {
@@ -253,13 +326,14 @@ pub fn merge<'a>(
                 pieces.filter_map(|(reply, _)| resp::as_int(reply)).sum(),
             );
         }
-        Split::Mget => merge_values(keys, pieces, out),
+        Split::Mget => merge_values(keys, pieces, protocol, out),
     }
 }
 
 fn merge_values<'a>(
     keys: usize,
     pieces: impl Iterator<Item = (&'a [u8], &'a [usize])>,
+    protocol: Protocol,
     out: &mut BytesMut,
 ) {
     let mut values: Vec<Option<&[u8]>> = vec![None; keys];
@@ -274,7 +348,7 @@ fn merge_values<'a>(
     for value in values {
         match value {
             Some(value) => out.extend_from_slice(value),
-            None => build::null_bulk(out, Protocol::Resp2),
+            None => build::null_bulk(out, protocol),
         }
     }
 }

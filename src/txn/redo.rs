@@ -77,6 +77,11 @@ impl IntentBuilder {
         self.commands += 1;
     }
 
+    /// The branch needs a connection of its own, whatever its commands are.
+    pub fn only_natively(&mut self) {
+        self.fidelity = Fidelity::Never;
+    }
+
     /// Ends the branch; `keys` are all keys to be locked.
     pub fn finish<'a, I>(mut self, keys: I) -> Intent
     where

@@ -84,6 +84,7 @@ const EXACT: &[&str] = &[
     "SADD",
     "SCARD",
     "SDIFFSTORE",
+    "SELECT",
     "SETBIT",
     "SETEX",
     "SETNX",
