@@ -6,6 +6,8 @@
 //! that nobody makes the model smaller, or the protocol different, without saying so: it is in
 //! the panic, and goes in here once it is understood.
 //!
+//! [`plain`] is a model of its own: plain commands beside transactions.
+//!
 //! Runs with three participants, or with two recoverers and every loss, take minutes; they run
 //! with `LOCKSTEP_LONG=1`.
 
@@ -14,6 +16,7 @@ mod laws;
 mod machines;
 mod model;
 mod network;
+mod plain;
 mod planted;
 mod second;
 mod shards;

@@ -29,6 +29,24 @@ pub(crate) enum Sight {
     TombstoneTooLate,
     TombstoneMetPrepared,
     SecondAfterFirst,
+    // Of the model of plain commands.
+    Commits,
+    DeciderCommits,
+    DeciderNil,
+    CheckedCommits,
+    CheckedNil,
+    /// A transaction found its slots held, and tried again.
+    MetAnother,
+    ReplyHeld,
+    /// A split read was consistent.
+    ReadAtOnce,
+    /// It was not, too often.
+    ReadLocked,
+    /// Something settled between look and EXEC.
+    GuardNil,
+    /// Something settled at the look.
+    GuardBusy,
+    GuardLocked,
 }
 
 /// A set of sights that all threads of the checker fill.
