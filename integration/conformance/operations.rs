@@ -56,6 +56,7 @@ fn the_decider_is_recorded() {
         rule: Rule::Decider(decider),
         // Only watched: no commands at all.
         intent: &intent("w", &[]),
+        watched: None,
     });
     assert_eq!(voted.vote, Vote::Yes);
     let record = shard.record(&id("t1")).expect("a record");
@@ -142,6 +143,7 @@ fn a_refused_prepare_changes_nothing() {
         participants: &parts(),
         rule: Rule::Implicit,
         intent: &intent("b", &[]),
+        watched: None,
     };
     let voted = shard.prepare_with(&late);
     assert_eq!(voted.vote, Vote::No(Refusal::Late));
@@ -160,6 +162,7 @@ fn the_index_outlives_the_locks() {
         participants: &parts(),
         rule: Rule::Implicit,
         intent: &intent("a", &["SET a 1"]),
+        watched: None,
     });
     until("the lock has expired", || {
         shard.text("EXISTS __lockstep:lock:a") == ":0\r\n"
@@ -425,6 +428,7 @@ fn a_lost_script_is_told_from_anything_else() {
         participants: &participants,
         rule: Rule::Implicit,
         intent: &branch,
+        watched: None,
     };
     prepare.append(&mut out);
     shard.client.send(&out);

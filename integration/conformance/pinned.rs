@@ -26,6 +26,7 @@ fn votes(
         participants: &participants,
         rule: Rule::Implicit,
         intent,
+        watched: None,
     };
     let mut out = BytesMut::new();
     append(&prepare, &mut out);

@@ -162,6 +162,7 @@ fn a_denied_command_inside_the_script_is_not_taken_for_a_no() {
             participants: &participants,
             rule: lockstep::txn::Rule::Implicit,
             intent: &intent("c", &["SET c 1"]),
+            watched: None,
         }
         .append(out);
     });

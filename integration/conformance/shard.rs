@@ -81,6 +81,7 @@ impl Shard {
             participants: &parts(),
             rule: Rule::Implicit,
             intent,
+            watched: None,
         })
     }
 

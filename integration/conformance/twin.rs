@@ -96,8 +96,15 @@ impl Both {
             true => Rule::Decider(Part { shard: 7, db: 3 }),
             false => Rule::Implicit,
         };
+        let conditional = rule == Rule::Implicit && self.random.chance(40);
+        let watched: Vec<Bytes> = match conditional {
+            true => keys.iter().take(self.random.below(9)).cloned().collect(),
+            false => Vec::new(),
+        };
+        let encoded = encode_keys(watched.iter().map(Bytes::as_ref).collect::<Vec<_>>());
         let promise = Promise {
             keys,
+            watched,
             participants: parts(),
             rule,
             // Some are overdue at once, and their locks gone.
@@ -111,6 +118,7 @@ impl Both {
             participants: &promise.participants,
             rule,
             intent: &branch,
+            watched: conditional.then_some(&encoded),
         });
         let now = voted.now_ms.unwrap_or_else(|| self.shard.now());
         let expected = self.twin.prepare(now, txn, &promise);

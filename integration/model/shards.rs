@@ -97,6 +97,7 @@ impl Protocol {
         let id = &id(txn);
         let promise = Promise {
             keys: vec![key()],
+            watched: Vec::new(),
             participants: (0..self.parts).map(part).collect(),
             rule: self.rule,
             ttl_ms,

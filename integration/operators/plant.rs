@@ -132,6 +132,7 @@ impl Shards {
                 .decider
                 .map_or(Rule::Implicit, |shard| Rule::Decider(part(shard))),
             intent: &builder.finish([key.as_bytes()]),
+            watched: None,
         };
         let reply = self.ask(shard, |out| prepare.append(out));
         assert_eq!(answer::vote(&reply).vote, Vote::Yes, "{}", escape(&reply));

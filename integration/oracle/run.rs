@@ -34,6 +34,8 @@ pub struct Pair {
     ports: [u16; 2],
     oracle: Client,
     subject: Client,
+    /// Connections of another client, once there is one.
+    others: Option<[Client; 2]>,
 }
 
 /// The first difference.
@@ -60,7 +62,28 @@ impl Pair {
             ports,
             oracle: open(ports[0]),
             subject: open(ports[1]),
+            others: None,
         }
+    }
+
+    /// A command of another client, to both.
+    fn other(&mut self, index: usize, args: &[Vec<u8>]) -> Result<(), Mismatch> {
+        let ports = self.ports;
+        let open = |port| Client::connect(port).unwrap_or_else(|error| panic!("{port}: {error}"));
+        let others = self.others.get_or_insert_with(|| ports.map(open));
+        let [wanted, got] = others.each_mut().map(|client| {
+            let sent = client.send(&encode(args));
+            sent.and_then(|()| client.read())
+        });
+        let (wanted, got) = (text(&wanted), text(&got));
+        if wanted == got {
+            return Ok(());
+        }
+        Err(Mismatch {
+            step: index,
+            wanted,
+            got,
+        })
     }
 
     /// New connections.
@@ -146,6 +169,7 @@ pub fn run(pair: &mut Pair, steps: &[Step], mode: Mode) -> Result<(), Mismatch> 
         match &steps[at] {
             Step::Sleep(millis) => std::thread::sleep(Duration::from_millis(*millis)),
             Step::Closed => pair.both_close(at)?,
+            Step::Other(args) => pair.other(at, args)?,
             Step::Reconnect => {
                 pair.reconnect();
                 rules = Rules::default();

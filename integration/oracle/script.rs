@@ -3,6 +3,7 @@
 //! ```text
 //! == a name
 //! SET k "quoted, with \x00 and \r\n"     one command
+//! @ SET k v                              the same on another connection, which stays open
 //! !raw 2 "PING\r\nECHO hi\r\n"           bytes as they are, and how many replies they have
 //! !sleep 30                              milliseconds
 //! !closed                                now the server closes the connection
@@ -19,6 +20,8 @@ use std::path::Path;
 pub enum Step {
     /// A command, sent as an array of bulk strings.
     Command(Vec<Vec<u8>>),
+    /// A command of another client, sent when all before it are answered.
+    Other(Vec<Vec<u8>>),
     /// Bytes as they are, and how many replies they have.
     Raw(Vec<u8>, usize),
     /// Waits so many milliseconds.
@@ -94,6 +97,7 @@ fn step(line: &str) -> Option<Step> {
         b"!sleep" => Some(Step::Sleep(number(1)?)),
         b"!closed" => Some(Step::Closed),
         b"!reconnect" => Some(Step::Reconnect),
+        b"@" => Some(Step::Other(words.get(1..)?.to_vec())),
         word if word.starts_with(b"!") => None,
         _ => Some(Step::Command(words)),
     }
@@ -146,12 +150,13 @@ pub fn print(steps: &[Step], mark: usize) -> String {
     let mut text = String::new();
     for (index, step) in steps.iter().enumerate().take(mark.saturating_add(1)) {
         let arrow = if index == mark { "->" } else { "  " };
+        let command = |args: &[Vec<u8>]| {
+            let args: Vec<_> = args.iter().map(|arg| quote(arg)).collect();
+            args.join(" ")
+        };
         let line = match step {
-            Step::Command(args) => args
-                .iter()
-                .map(|arg| quote(arg))
-                .collect::<Vec<_>>()
-                .join(" "),
+            Step::Command(args) => command(args),
+            Step::Other(args) => format!("@ {}", command(args)),
             Step::Raw(bytes, replies) => format!("!raw {replies} {}", quote(bytes)),
             Step::Sleep(millis) => format!("!sleep {millis}"),
             Step::Closed => "!closed".to_owned(),

@@ -150,6 +150,7 @@ impl Shard {
     pub(crate) fn promise(keys: &[usize], participants: &[Part], rule: Rule, until: Millis) -> Ask {
         Ask::Prepare(Promise {
             keys: keys.iter().map(|&number| key(number)).collect(),
+            watched: Vec::new(),
             participants: participants.to_vec(),
             rule,
             ttl_ms: LIMITS.ttl_ms,

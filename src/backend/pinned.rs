@@ -1,5 +1,5 @@
-//! Pinned connections: one transaction has such a connection for itself while it needs the
-//! connection's state (WATCH, MULTI). They come from a bounded pool per shard and worker, first
+//! Pinned connections: a transaction, or a client that watches keys, has such a connection for
+//! itself while it needs the connection's state (WATCH, MULTI). They come from a bounded pool per shard and worker, first
 //! come first served, and go back to it only when they are known to be clean.
 
 use std::cell::RefCell;
@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::{Cause, Dial, Failure};
-use crate::metrics::{Limit, Portion, ShardMetrics};
+use crate::metrics::{Limit, PoolMetrics, Portion, ShardMetrics};
 use crate::resp::{Lane, Limits, Protocol, ReplyError, ReplyScanner, build, is_error};
 
 /// Bounds and times of a pool.
@@ -21,12 +21,42 @@ use crate::resp::{Lane, Limits, Protocol, ReplyError, ReplyScanner, build, is_er
 pub struct PoolOptions {
     /// Connections at most, in use and idle together.
     pub connections_max: usize,
+    /// The setting that says so, for errors and metrics.
+    pub bound: Bound,
     /// How long to wait for one at most.
     pub wait_max: Duration,
     /// A request without its replies for that long: the connection is given up.
     pub request_timeout: Duration,
     /// The limits put on what the shard sends.
     pub limits: Limits,
+}
+
+/// What bounds the connections of a pool.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Bound {
+    /// `pinned-connections-max`.
+    Pinned,
+    /// `watch-connections-max`.
+    Watch,
+}
+
+impl Bound {
+    /// The setting, and what else can be done.
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Pinned => "pinned-connections-max",
+            Self::Watch => {
+                "clients that WATCH hold one per shard until EXEC, DISCARD or UNWATCH; watch-connections-max"
+            }
+        }
+    }
+
+    fn limit(self) -> Limit {
+        match self {
+            Self::Pinned => Limit::PinnedConnections,
+            Self::Watch => Limit::WatchConnections,
+        }
+    }
 }
 
 /// The pinned connections of a worker to one shard.
@@ -36,6 +66,7 @@ pub struct Pool {
     permits: std::sync::Arc<Semaphore>,
     idle: RefCell<Vec<Connection>>,
     metrics: ShardMetrics,
+    own: PoolMetrics,
     idle_gauge: Portion,
 }
 
@@ -43,13 +74,18 @@ impl Pool {
     /// An empty pool; connections are opened when they are needed.
     pub fn new(dial: Dial, options: PoolOptions, metrics: ShardMetrics) -> Rc<Self> {
         let permits = std::sync::Arc::new(Semaphore::new(options.connections_max));
+        let own = match options.bound {
+            Bound::Pinned => metrics.pinned.clone(),
+            Bound::Watch => metrics.watch.clone(),
+        };
         Rc::new(Self {
             dial,
             options,
             permits,
             idle: RefCell::default(),
-            idle_gauge: Portion::new(&metrics.pinned_idle),
+            idle_gauge: Portion::new(&own.idle),
             metrics,
+            own,
         })
     }
 
@@ -70,7 +106,7 @@ impl Pool {
                 lane,
             },
         };
-        self.metrics.pinned_in_use.increment(1.0);
+        self.own.in_use.increment(1.0);
         let mut pinned = Pinned {
             connection: Some(connection),
             pool: Rc::clone(self),
@@ -93,9 +129,7 @@ impl Pool {
                 None if is_full => idle.pop()?,
                 None => return None,
             };
-            // Nothing was asked, so anything there is to read is the end or does not belong here.
-            let unasked = connection.stream.try_read(&mut [0; 1]);
-            if matches!(unasked, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock) {
+            if connection.is_quiet() {
                 return Some(connection);
             }
         }
@@ -106,19 +140,20 @@ impl Pool {
         if let Ok(permit) = permits.clone().try_acquire_owned() {
             return Ok(permit);
         }
-        self.metrics.pinned_waits.increment(1);
+        self.own.waits.increment(1);
         let began = Instant::now();
         let permit = timeout(self.options.wait_max, permits.acquire_owned()).await;
         let waited = began.elapsed().as_secs_f64();
-        self.metrics.pinned_wait.record(waited);
+        self.own.wait.record(waited);
         if let Ok(Ok(permit)) = permit {
             return Ok(permit);
         }
-        self.metrics.limits_hit[Limit::PinnedConnections].increment(1);
+        self.metrics.limits_hit[self.options.bound.limit()].increment(1);
         Err(Failure::NeverSent(Cause::of_limit(format!(
-            "no connection to shard {} became free within {} ms (pinned-connections-max is {})",
+            "no connection to shard {} became free within {} ms ({} is {})",
             self.dial.address,
             self.options.wait_max.as_millis(),
+            self.options.bound.advice(),
             self.options.connections_max
         ))))
     }
@@ -218,8 +253,16 @@ impl Pinned {
         }
     }
 
+    /// Whether the connection stands, as far as can be told without asking.
+    pub fn is_alive(&self) -> bool {
+        self.connection.as_ref().is_some_and(Connection::is_quiet)
+    }
+
     /// Goes on in this protocol.
-    async fn speak(&mut self, protocol: Protocol) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// [`Failure::NeverSent`]: the connection cannot be used any more.
+    pub async fn speak(&mut self, protocol: Protocol) -> Result<(), Failure> {
         let Some(connection) = &self.connection else {
             return Ok(());
         };
@@ -296,11 +339,17 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        self.pool.metrics.pinned_in_use.decrement(1.0);
+        self.pool.own.in_use.decrement(1.0);
     }
 }
 
 impl Connection {
+    /// Nothing was asked, so anything there is to read is the end or does not belong here.
+    fn is_quiet(&self) -> bool {
+        let unasked = self.stream.try_read(&mut [0; 1]);
+        matches!(unasked, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
     async fn write(&mut self, request: &[u8]) -> Result<(), String> {
         self.stream
             .write_all(request)

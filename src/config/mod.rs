@@ -64,6 +64,8 @@ pub struct Config {
     pub args_max: usize,
     /// Longest single argument, in bytes.
     pub bulk_bytes_max: usize,
+    /// Greatest number of keys that one client watches at a time.
+    pub watched_keys_max: usize,
 
     /// Longest time from sending a request to a shard to its reply; blocking commands excepted.
     pub request_timeout: Duration,
@@ -80,6 +82,8 @@ pub struct Config {
     pub reply_bytes_max: usize,
     /// Greatest number of connections set apart for transactions, per shard and worker.
     pub pinned_connections_max: usize,
+    /// Greatest number of connections set apart for clients that watch keys, per shard and worker.
+    pub watch_connections_max: usize,
     /// Longest wait for such a connection; then the transaction fails, nothing applied.
     pub pinned_wait: Duration,
     /// User to authenticate as towards the shards (AUTH); None: the default user.
@@ -128,6 +132,7 @@ impl Config {
             inline_bytes_max: 0,
             args_max: 0,
             bulk_bytes_max: 0,
+            watched_keys_max: 0,
             request_timeout: Duration::ZERO,
             connect_timeout: Duration::ZERO,
             reconnect_backoff_min: Duration::ZERO,
@@ -135,6 +140,7 @@ impl Config {
             shard_inflight_max: 0,
             reply_bytes_max: 0,
             pinned_connections_max: 0,
+            watch_connections_max: 0,
             pinned_wait: Duration::ZERO,
             shard_user: None,
             shard_password: None,

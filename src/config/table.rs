@@ -185,6 +185,16 @@ pub static SETTINGS: &[Setting] = &[
         help: "Longest single argument; like proto-max-bulk-len of Redis.",
     },
     Setting {
+        name: "watched-keys-max",
+        group: Group::Clients,
+        kind: Count {
+            default: 10_000,
+            range: 1..=1_000_000,
+            set: |c, v| c.watched_keys_max = v,
+        },
+        help: "Keys that one client may WATCH at a time; one more is an error.",
+    },
+    Setting {
         name: "request-timeout-ms",
         group: Group::Shards,
         kind: Millis {
@@ -266,6 +276,18 @@ pub static SETTINGS: &[Setting] = &[
         },
         help: "Longest wait for such a connection; then the transaction fails with nothing \
                applied.",
+    },
+    Setting {
+        name: "watch-connections-max",
+        group: Group::Shards,
+        kind: Count {
+            default: 256,
+            range: 1..=65_536,
+            set: |c, v| c.watch_connections_max = v,
+        },
+        help: "Connections set apart for clients that WATCH keys, per shard and worker. Such a \
+               client holds one per shard until EXEC, DISCARD or UNWATCH; with none free within \
+               pinned-wait-ms, WATCH is an error.",
     },
     Setting {
         name: "shard-user",

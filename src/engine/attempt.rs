@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::Engine;
+use super::conditional::Guard;
 use super::moments::{Moments, Who};
 use super::seat::{Arrival, Request, Requests, Work};
 use crate::backend::Pinned;
@@ -21,6 +22,9 @@ pub struct Attempt {
     engine: Rc<Engine>,
     requests: Requests,
     work: Rc<[Work]>,
+    /// What the client watches, if it does.
+    guard: Option<Rc<Guard>>,
+    rule: Rule,
     participants: Vec<Part>,
     coordinator: Coordinator,
     actions: Vec<Action>,
@@ -45,14 +49,15 @@ struct Seat {
 
 impl Attempt {
     /// Starts the coordinator. Nothing is sent before [`Attempt::drive`].
-    pub fn begin(engine: &Rc<Engine>, work: Rc<[Work]>) -> Self {
+    pub fn begin(engine: &Rc<Engine>, work: Rc<[Work]>, guard: Option<Rc<Guard>>) -> Self {
         let id = engine.new_id();
+        let rule = guard.as_ref().map_or(Rule::Implicit, |guard| guard.rule);
         let participants: Vec<Part> = work.iter().map(|work| work.part).collect();
         let window_ms = engine.times.limits.window_ms;
         let invited = |&part| (part, engine.shard_clock(part) + window_ms);
         let plan = Plan {
             participants: participants.iter().map(invited).collect(),
-            rule: Rule::Implicit,
+            rule,
         };
         let mut actions = Vec::new();
         let coordinator =
@@ -63,6 +68,8 @@ impl Attempt {
             engine: Rc::clone(engine),
             seats: work.iter().map(|_| Seat::default()).collect(),
             work,
+            guard,
+            rule,
             participants,
             coordinator,
             actions,
@@ -196,16 +203,24 @@ impl Attempt {
         };
         let work = &self.work[index];
         let limits = &self.engine.times.limits;
+        let guard = self.guard.as_ref().filter(|guard| guard.is_checked());
+        let checked = guard.and_then(|guard| guard.take(part));
         let prepare = Prepare {
             id: &self.id,
             ttl_ms: limits.ttl_ms,
             not_after_ms,
             participants: &self.participants,
-            rule: Rule::Implicit,
+            rule: self.rule,
             intent: &work.intent,
+            watched: checked.is_some().then_some(&work.watched),
         };
         let mut request = BytesMut::new();
-        if work.uses_script() {
+        if let Some(connection) = checked {
+            let requests = self.requests.clone();
+            return requests.prepare_checked(connection, &prepare, work);
+        }
+        // The decider looks at its record when it decides.
+        if work.uses_script() || self.is_decider(part) {
             prepare.append(&mut request);
             self.requests.send(Request::Prepare, part, &request);
         } else {
@@ -216,6 +231,10 @@ impl Attempt {
                 request,
             ));
         }
+    }
+
+    fn is_decider(&self, part: Part) -> bool {
+        self.rule == Rule::Decider(part)
     }
 
     /// The connection whose EXEC may apply the branch.
@@ -240,7 +259,10 @@ impl Attempt {
                 .increment(1);
         }
         let (requests, work) = (self.requests.clone(), Rc::clone(&self.work));
-        if self.work[index].uses_script() {
+        if self.is_decider(part) {
+            let connection = self.guard.as_ref().and_then(|guard| guard.take(part));
+            tokio::task::spawn_local(requests.decide(connection, work, index));
+        } else if self.work[index].uses_script() {
             let mut request = BytesMut::new();
             script::append_apply(&mut request, &self.id);
             self.requests.send(Request::Apply, part, &request);

@@ -15,7 +15,7 @@ use crate::resp::{self, Lane, build};
 use crate::txn::names;
 
 /// Between two looks at what settles, while a reply is held.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 impl Engine {
     /// Sends a command that may wait, and calls `done` once with its reply; not before none of
@@ -60,6 +60,8 @@ impl Engine {
         }
         if is_held {
             // The command itself has been executed, whatever becomes of the question.
+            let slots: Vec<String> = slots.iter().map(u16::to_string).collect();
+            let slots = slots.iter().map(String::as_bytes);
             hold(&mut connection, slots).await.map_err(maybe_sent)?;
         }
         connection.give_back();
@@ -69,12 +71,12 @@ impl Engine {
 
 /// Waits until none of these slots is settling. It began after the command was executed, so the
 /// answer is about a later instant, as the hold rule wants it.
-async fn hold(connection: &mut Pinned, slots: &[u16]) -> Result<(), Failure> {
-    let slots: Vec<String> = slots.iter().map(u16::to_string).collect();
-    let mut words: Vec<&[u8]> = vec![b"HMGET", names::SETTLING];
-    words.extend(slots.iter().map(String::as_bytes));
+pub(super) async fn hold<'a>(
+    connection: &mut Pinned,
+    slots: impl ExactSizeIterator<Item = &'a [u8]>,
+) -> Result<(), Failure> {
     let mut question = BytesMut::new();
-    build::command(&mut question, words);
+    append_question(&mut question, names::SETTLING, slots);
     loop {
         let answers = connection.exchange(&question, 1).await?;
         if answers.first().is_some_and(|answer| is_clear(answer)) {
@@ -84,12 +86,24 @@ async fn hold(connection: &mut Pinned, slots: &[u16]) -> Result<(), Failure> {
     }
 }
 
+/// Appends the question who has these slots, at least one; one reply, for [`is_clear`].
+pub(super) fn append_question<'a>(
+    out: &mut BytesMut,
+    hash: &[u8],
+    slots: impl ExactSizeIterator<Item = &'a [u8]>,
+) {
+    build::array_header(out, 2 + slots.len());
+    build::bulk(out, b"HMGET");
+    build::bulk(out, hash);
+    slots.for_each(|slot| build::bulk(out, slot));
+}
+
 /// Whether every field that was asked for is missing; an error says nothing.
-fn is_clear(answer: &[u8]) -> bool {
+pub(super) fn is_clear(answer: &[u8]) -> bool {
     !resp::is_error(answer) && resp::elements(answer).all(|owner| resp::as_bulk(owner).is_none())
 }
 
-fn maybe_sent(failure: Failure) -> Failure {
+pub(super) fn maybe_sent(failure: Failure) -> Failure {
     match failure {
         Failure::NeverSent(cause) | Failure::MaybeSent(cause) => Failure::MaybeSent(cause),
     }

@@ -109,7 +109,7 @@ fn aborted(cause: &Cause, answer: Answer, lock_wait: Duration) -> BytesMut {
         }
         Cause::No(_, Refusal::Refused(text)) => text.clone(),
         Cause::No(_, Refusal::Unreachable(text)) => format!("{text}; nothing was applied"),
-        Cause::No(_, Refusal::Late | Refusal::Seen(_)) | Cause::Silence => {
+        Cause::No(_, Refusal::Late | Refusal::Seen(_) | Refusal::WatchBroken) | Cause::Silence => {
             "a shard did not answer in time; nothing was applied".to_owned()
         }
     };
@@ -138,7 +138,7 @@ fn error(text: String) -> BytesMut {
     out
 }
 
-fn null_array(protocol: Protocol) -> BytesMut {
+pub(super) fn null_array(protocol: Protocol) -> BytesMut {
     let mut out = BytesMut::new();
     build::null_array(&mut out, protocol);
     out

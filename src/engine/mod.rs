@@ -8,6 +8,9 @@
 //! * [`turnstile`]: first come, first served inside the process;
 //! * [`blocking`]: commands that wait for data;
 //! * [`guarded`]: what touches several slots of one shard;
+//! * [`watching`]: what clients watch, on connections of their own;
+//! * [`conditional`]: EXEC of a client that watches;
+//! * [`decide`]: what only the watching connections do in it;
 //! * [`errors`]: what a client is told instead of replies;
 //! * [`inbox`]: what has arrived;
 //! * [`inspect`]: what operators ask of it;
@@ -17,15 +20,18 @@
 pub mod attempt;
 pub mod blocking;
 mod census;
+mod conditional;
+mod decide;
 pub mod errors;
 mod guarded;
 pub mod inbox;
 pub mod inspect;
-mod moments;
 pub mod lanes;
+mod moments;
 pub mod recover;
 pub mod seat;
 pub mod turnstile;
+pub mod watching;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -42,6 +48,7 @@ use crate::txn::plan::{Branch, Plan};
 use crate::txn::script;
 use crate::txn::{Limits, Millis, Outcome, Part, Refusal, TxnId};
 use attempt::Attempt;
+use conditional::Guard;
 use inbox::{Inbox, Reply};
 use lanes::Lanes;
 use seat::Work;
@@ -83,6 +90,8 @@ pub struct Ways {
     /// For commands that wait for data. Apart from the others, so that clients who wait keep no
     /// transaction waiting.
     pub waiters: Rc<Pool>,
+    /// For clients that watch keys: apart, for the same reason.
+    pub watchers: Rc<Pool>,
 }
 
 /// The engine of one worker.
@@ -161,6 +170,10 @@ impl Engine {
         &self.ways[usize::from(shard)].waiters
     }
 
+    fn watchers(&self, shard: u16) -> &Rc<Pool> {
+        &self.ways[usize::from(shard)].watchers
+    }
+
     /// How replies about a slot are isolated.
     pub fn hold(&self, slot: Option<u16>) -> Isolation {
         match slot {
@@ -215,7 +228,6 @@ impl Engine {
     }
 
     async fn run(self: &Rc<Self>, plan: Plan, answer: Answer, done: impl FnOnce(&[u8])) {
-        let began = Instant::now();
         let mut plan = plan;
         if self.is_native(&plan) {
             return done(&self.run_natively(plan, answer).await);
@@ -223,18 +235,33 @@ impl Engine {
         if let Some(reply) = self.run_guarded(&mut plan, answer).await {
             return done(&reply);
         }
+        self.run_locked(plan, answer, None, done).await;
+    }
+
+    /// As a transaction behind locks, whose client watches what `guard` has.
+    async fn run_locked(
+        self: &Rc<Self>,
+        mut plan: Plan,
+        answer: Answer,
+        guard: Option<&Rc<Guard>>,
+        done: impl FnOnce(&[u8]),
+    ) {
+        let began = Instant::now();
         let work: Rc<[Work]> = plan.take_branches().into_iter().map(Work::new).collect();
         self.metrics.participants.record(work.len() as f64);
         let keys = work
             .iter()
             .flat_map(|work| work.slots.iter().map(|slot| &slot[..]));
-        let Some(_ticket) = self.turnstile.pass(keys, self.times.lock_wait).await else {
+        let ticket = self.turnstile.pass(keys, self.times.lock_wait).await;
+        let is_checked = guard.is_some_and(|guard| guard.is_checked());
+        if ticket.is_none() || (is_checked && !self.wait_for_locks(&work, began).await) {
             self.metrics.limits_hit[Limit::LockWait].increment(1);
             self.metrics.lock_wait.record(began.elapsed().as_secs_f64());
             self.count(Told::Aborted, began, 0);
             return done(&errors::waited_too_long(answer, self.times.lock_wait));
-        };
-        let (mut attempt, outcome, attempts) = self.attempt_until_decided(&work, began).await;
+        }
+        let (mut attempt, outcome, attempts) =
+            self.attempt_until_decided(&work, guard, began).await;
         let reply = match &outcome {
             Outcome::Committed => {
                 let replies = attempt.take_replies();
@@ -249,6 +276,10 @@ impl Engine {
             )),
         };
         self.count(told(&outcome), began, attempts);
+        if is_checked && outcome == Outcome::WatchBroken {
+            let protocol = plan.protocol();
+            return self.finish_broken(attempt, &work, protocol, done).await;
+        }
         match reply {
             Ok(reply) => done(&reply),
             Err(error) => done(&error),
@@ -327,15 +358,20 @@ impl Engine {
     async fn attempt_until_decided(
         self: &Rc<Self>,
         work: &Rc<[Work]>,
+        guard: Option<&Rc<Guard>>,
         began: Instant,
     ) -> (Attempt, Outcome, u32) {
         let mut attempts = 0;
         loop {
             attempts += 1;
             let waited = began.elapsed();
-            let mut attempt = Attempt::begin(self, Rc::clone(work));
-            let outcome = attempt.drive().await;
-            let wait = self.retry_after(&outcome, attempts);
+            let mut attempt = Attempt::begin(self, Rc::clone(work), guard.cloned());
+            let mut outcome = attempt.drive().await;
+            let mut wait = self.retry_after(&outcome, attempts);
+            if wait.is_some() && guard.is_some_and(|guard| guard.is_spent()) {
+                // Another attempt would not be guarded any more. Nothing was applied.
+                (outcome, wait) = (Outcome::WatchBroken, None);
+            }
             let in_time = |wait: &Duration| began.elapsed() + *wait < self.times.lock_wait;
             let Some(wait) = wait.filter(in_time) else {
                 if wait.is_some() {
@@ -402,6 +438,7 @@ impl Engine {
             ways.armed.iter().for_each(|armed| armed.publish());
             ways.pool.publish();
             ways.waiters.publish();
+            ways.watchers.publish();
         }
     }
 

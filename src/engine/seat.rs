@@ -15,7 +15,7 @@ use super::inbox::{Inbox, Reply};
 use crate::backend::{Failure, How, Pinned, ReplySink};
 use crate::resp::{Protocol, build};
 use crate::txn::plan::Branch;
-use crate::txn::redo::{Fidelity, Intent};
+use crate::txn::redo::{Fidelity, Intent, encode_keys};
 use crate::txn::script::answer::{self, Exec};
 use crate::txn::script::{self, ApplyPinned};
 use crate::txn::{
@@ -32,6 +32,8 @@ pub struct Work {
     pub count: usize,
     /// The slots of their keys.
     pub slots: Vec<Bytes>,
+    /// The slots that the client watches, as a prepare wants them; see [`Guard`](super::guarded).
+    pub watched: Bytes,
     /// The same as a record holds it.
     pub intent: Intent,
     /// Of the replies.
@@ -49,6 +51,7 @@ impl Work {
             commands: branch.commands.freeze(),
             count: branch.count,
             slots: branch.slots,
+            watched: encode_keys(branch.watched.iter().map(|slot| &slot[..])),
             intent,
             protocol: branch.protocol,
         }
@@ -75,7 +78,11 @@ impl Work {
         replies.into_iter().map(convert).collect()
     }
 
-    fn pinned_apply<'a>(&'a self, id: &'a TxnId, keys: &'a [&'a [u8]]) -> ApplyPinned<'a> {
+    pub(super) fn pinned_apply<'a>(
+        &'a self,
+        id: &'a TxnId,
+        keys: &'a [&'a [u8]],
+    ) -> ApplyPinned<'a> {
         ApplyPinned {
             id,
             keys,
@@ -163,7 +170,7 @@ impl Request {
 }
 
 /// A request of this kind that was never sent, or got no reply.
-fn failed(request: Request, part: Part, failure: &Failure) -> Event {
+pub(super) fn failed(request: Request, part: Part, failure: &Failure) -> Event {
     let never_sent = matches!(failure, Failure::NeverSent(_));
     match (request, failure) {
         (Request::Prepare, Failure::NeverSent(cause)) => {
@@ -377,7 +384,7 @@ impl Requests {
     }
 
     /// `MULTI`, the marks, the commands, `EXEC`.
-    async fn exec(&self, connection: Pinned, work: &Work) -> Arrival {
+    pub(super) async fn exec(&self, connection: Pinned, work: &Work) -> Arrival {
         let keys: Vec<&[u8]> = work.slots.iter().map(|slot| &slot[..]).collect();
         self.exec_of(connection, work.part, &work.pinned_apply(&self.id, &keys))
             .await
@@ -417,8 +424,9 @@ impl Requests {
                     replies: Some(replies),
                 }
             }
-            // The record changed since it was read: somebody settled it. The machine looks.
-            Exec::Broken => Arrival::event(Event::Applied(part, Applied::Unknown)),
+            // The record changed since it was read (somebody settled it), or, at the decider,
+            // what the client watches.
+            Exec::Broken => Arrival::event(Event::Applied(part, self.not_applied(part).await)),
             Exec::Refused(words) => {
                 tracing::warn!(id = %self.id, %part, words, "a shard refuses to apply; it will be asked again");
                 Arrival::event(Event::Applied(part, Applied::Refused))

@@ -13,6 +13,7 @@ use super::session::{Session, Want};
 use crate::backend::{How, Isolation, Link};
 use crate::engine::Answer;
 use crate::engine::lanes::Links;
+use crate::engine::watching::Watching;
 use crate::keyspace::{
     CommandSpec, Flag, KeyError, KeyRule, Lookup, Own, Place, Split, Treatment, key_slot,
 };
@@ -56,6 +57,8 @@ pub struct Dispatcher {
     pub(super) is_reading_split: bool,
     /// A command that waits for data.
     waiting: Option<AbortHandle>,
+    /// What the client watches; some since its last WATCH that nothing has ended.
+    pub(super) watching: Option<Rc<Watching>>,
 }
 
 impl Drop for Dispatcher {
@@ -64,6 +67,7 @@ impl Drop for Dispatcher {
         if let Some(wait) = &self.waiting {
             wait.abort();
         }
+        self.unwatch();
     }
 }
 
@@ -82,6 +86,7 @@ impl Dispatcher {
             is_closing: false,
             is_reading_split: false,
             waiting: None,
+            watching: None,
         }
     }
 
@@ -97,7 +102,7 @@ impl Dispatcher {
 
     /// Whether the process drains and this client is in the middle of nothing.
     pub fn is_to_drain(&self) -> bool {
-        self.context.is_draining.get() && self.multi.is_none()
+        self.context.is_draining.get() && self.multi.is_none() && self.watching.is_none()
     }
 
     /// Adds what was counted since the last time to the worker's metrics.
@@ -171,6 +176,7 @@ impl Dispatcher {
             return self.reject(text);
         }
         self.multi = None;
+        self.unwatch();
         let text = text.trim_start_matches("ERR ");
         let text = format!("EXECABORT Transaction discarded because of: {text}");
         self.reject_as(ErrorKind::Aborted, text)
@@ -423,6 +429,7 @@ impl Dispatcher {
         match own {
             Own::Hello | Own::Select => return self.switch(own, spec, command),
             Own::Reset => return self.reset(),
+            Own::Watch => return self.watch(spec, command),
             _ => self.counted(Family::Local),
         };
         match own {
@@ -430,11 +437,10 @@ impl Dispatcher {
             Own::Exec => self.reject(fixed::EXEC_WITHOUT_MULTI),
             Own::Discard => self.reject(fixed::DISCARD_WITHOUT_MULTI),
             Own::Quit => self.quit(),
-            Own::Watch => self.reject(refusal::refused(
-                spec,
-                "is not supported by this version of lockstep",
-            )),
             _ => {
+                if own == Own::Unwatch {
+                    self.unwatch();
+                }
                 let mut out = BytesMut::new();
                 self.answer(own, spec, command, &mut out);
                 if is_error(&out) {

@@ -60,6 +60,7 @@ impl Dispatcher {
             (self.lane, self.links) = (Lane::FIRST, self.context.engine.first_links());
         }
         self.multi = None;
+        self.unwatch();
         self.identity.name.clear();
         self.session.speak_again();
         self.session.reply(|out| build::status(out, "RESET"));

@@ -9,6 +9,7 @@
 //! * [`gather`]: split reads, from pieces to one reply;
 //! * [`lockstep`]: the command of that name, for operators and for who asks what became of one;
 //! * [`refusal`]: every error text that is not a server's;
+//! * [`watch`]: WATCH, UNWATCH, and EXEC of a client that watches;
 //! * [`tally`]: what sessions count.
 
 pub mod client;
@@ -21,6 +22,7 @@ pub mod own;
 pub mod refusal;
 pub mod session;
 pub mod tally;
+pub mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

@@ -104,6 +104,7 @@ impl Dispatcher {
 
     fn discard(&mut self) -> Flow {
         self.multi = None;
+        self.unwatch();
         self.session.reply(|out| build::status(out, "OK"));
         self.counted(Family::Transaction)
     }
@@ -113,7 +114,15 @@ impl Dispatcher {
             return Flow::Next;
         };
         if queue.is_broken() {
+            self.unwatch();
             return self.complain(ErrorKind::Aborted, fixed::EXECABORT);
+        }
+        if self.watching.is_some() && !self.session.is_now(Want::Idle) {
+            self.multi = Some(queue);
+            return Flow::Wait;
+        }
+        if let Some(watching) = self.watching.take() {
+            return self.exec_watching(&watching, &queue);
         }
         if queue.is_empty() {
             self.session.reply(|out| build::array_header(out, 0));
@@ -136,7 +145,7 @@ impl Dispatcher {
             return self.exec_native(shard, slot, &queue);
         }
         self.counted(Family::Transaction);
-        let (plan, lane) = self.plan(&queue);
+        let (plan, lane) = self.plan(&queue, None);
         self.transact_exec(plan, lane)
     }
 
@@ -145,16 +154,23 @@ impl Dispatcher {
         if lane == self.lane {
             return self.transact(plan, Answer::Exec);
         }
+        let done = self.done_entering(lane);
+        self.context.engine.transact(plan, Answer::Exec, done);
+        Flow::Bar
+    }
+
+    /// Opens a slot for the reply to EXEC, behind which the session goes on in this lane if the
+    /// queue has run.
+    pub(super) fn done_entering(&mut self, lane: Lane) -> impl FnOnce(&[u8]) + 'static {
         let slot = self.session.open_slot();
         let session = Rc::clone(&self.session);
-        let engine = &self.context.engine;
-        engine.transact(plan, Answer::Exec, move |reply| {
-            if kind(reply) == Kind::Array {
+        let is_other = lane != self.lane;
+        move |reply| {
+            if is_other && kind(reply) == Kind::Array {
                 session.enter_lane(lane);
             }
             session.complete(slot, reply);
-        });
-        Flow::Bar
+        }
     }
 
     fn exec_native(&mut self, shard: u16, of_slot: Option<u16>, queue: &Queue) -> Flow {
@@ -182,14 +198,15 @@ impl Dispatcher {
     }
 
     /// Scans the queue again and tells each command where it goes; also the lane in which the
-    /// session goes on if it runs.
-    fn plan(&mut self, queue: &Queue) -> (Plan, Lane) {
+    /// session goes on if it runs. `at_hand`: a shard that takes part anyway.
+    pub(super) fn plan(&mut self, queue: &Queue, at_hand: Option<u16>) -> (Plan, Lane) {
         let context = Rc::clone(&self.context);
         let before = self.lane;
         let mut plan = Plan::new(before.protocol);
         // Where what has no keys goes: to a participant that has some, so that every branch has.
         let homes = queue.items().filter_map(|(_, target)| target.shard());
-        let anywhere = homes.into_iter().next().unwrap_or_else(|| self.any_shard());
+        let anywhere = homes.into_iter().next().or(at_hand);
+        let anywhere = anywhere.unwrap_or_else(|| self.any_shard());
         let mut scanner = CommandScanner::new(scanned_before());
         for (raw, target) in queue.items() {
             // What was queued was scanned and looked up before; it is as it was.

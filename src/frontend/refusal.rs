@@ -91,6 +91,13 @@ pub fn refused(spec: &CommandSpec, reason: &str) -> String {
     )
 }
 
+/// One key more than a client may watch.
+pub fn watched_too_many(max: usize) -> String {
+    format!(
+        "ERR too many keys are watched (watched-keys-max is {max}); the next EXEC will be nil: UNWATCH, or watch fewer"
+    )
+}
+
 /// How a command whose keys are where it cannot have them counts.
 pub fn misplaced_kind(why: Misplaced) -> ErrorKind {
     match why {

@@ -189,6 +189,10 @@ label! {
         ReplyBytes = "reply_bytes",
         /// `pinned-wait-ms` passed without a free connection.
         PinnedConnections = "pinned_connections",
+        /// `pinned-wait-ms` passed without a free connection for a client that watches.
+        WatchConnections = "watch_connections",
+        /// `watched-keys-max`: a WATCH was refused.
+        WatchedKeys = "watched_keys",
         /// `idle-timeout-ms`: a silent client was disconnected.
         IdleTimeout = "idle_timeout",
         /// `request-timeout-ms`: the connection to the shard was closed.

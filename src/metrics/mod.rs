@@ -101,14 +101,10 @@ pub struct ShardMetrics {
     pub batch: Histogram,
     /// From a write to the first reply to it, in seconds.
     pub latency: Histogram,
-    /// Pinned connections used by a transaction.
-    pub pinned_in_use: Gauge,
-    /// Pinned connections that are free.
-    pub pinned_idle: Gauge,
-    /// Waits for a pinned connection.
-    pub pinned_waits: Counter,
-    /// Length of those waits, in seconds.
-    pub pinned_wait: Histogram,
+    /// Connections set apart for transactions and blocking commands.
+    pub pinned: PoolMetrics,
+    /// Those set apart for clients that watch keys.
+    pub watch: PoolMetrics,
     /// Replies held since a transaction that has their key is settling.
     pub held: Gauge,
     /// EXECs on the armed connection.
@@ -127,6 +123,19 @@ pub struct ShardMetrics {
     pub locks_held: Gauge,
     /// Limits hit, the same for all shards.
     pub limits_hit: Arc<Per<Limit, Counter>>,
+}
+
+/// Handles of connections that are set apart for one user at a time.
+#[derive(Clone, Debug)]
+pub struct PoolMetrics {
+    /// Connections used by somebody.
+    pub in_use: Gauge,
+    /// Connections that are free.
+    pub idle: Gauge,
+    /// Waits for a connection.
+    pub waits: Counter,
+    /// Length of those waits, in seconds.
+    pub wait: Histogram,
 }
 
 impl Metrics {
@@ -236,10 +245,18 @@ impl Maker {
             received_bytes: counter(&names::SHARD_RECEIVED),
             batch: histogram(&names::SHARD_BATCH),
             latency: histogram(&names::SHARD_LATENCY),
-            pinned_in_use: gauge(&names::PINNED_IN_USE),
-            pinned_idle: gauge(&names::PINNED_IDLE),
-            pinned_waits: counter(&names::PINNED_WAITS),
-            pinned_wait: histogram(&names::PINNED_WAIT),
+            pinned: PoolMetrics {
+                in_use: gauge(&names::PINNED_IN_USE),
+                idle: gauge(&names::PINNED_IDLE),
+                waits: counter(&names::PINNED_WAITS),
+                wait: histogram(&names::PINNED_WAIT),
+            },
+            watch: PoolMetrics {
+                in_use: gauge(&names::WATCH_IN_USE),
+                idle: gauge(&names::WATCH_IDLE),
+                waits: counter(&names::WATCH_WAITS),
+                wait: histogram(&names::WATCH_WAIT),
+            },
             held: gauge(&names::HELD_REPLIES),
             armed_execs: counter(&names::ARMED_EXECS),
             armed_broken: counter(&names::ARMED_BROKEN),

@@ -108,6 +108,14 @@ metrics! {
         "How often a transaction or a blocking command had to wait for such a connection.";
     PINNED_WAIT = "pinned_wait_seconds" Histogram(LATENCY), ["shard"],
         "How long those waits took, those in vain included.";
+    WATCH_IN_USE = "watch_connections_in_use" Gauge, ["shard"],
+        "Connections set apart for clients that WATCH keys, and held by one now.";
+    WATCH_IDLE = "watch_connections_idle" Gauge, ["shard"],
+        "Connections set apart for clients that WATCH keys, and free.";
+    WATCH_WAITS = "watch_waits_total" Counter, ["shard"],
+        "How often a WATCH had to wait for such a connection.";
+    WATCH_WAIT = "watch_wait_seconds" Histogram(LATENCY), ["shard"],
+        "How long those waits took, those in vain included.";
     ARMED_EXECS = "armed_execs_total" Counter, ["shard"],
         "EXECs sent on the armed connection, for what touches several slots of the shard; runs by EXECs is how many share one.";
     ARMED_BROKEN = "armed_broken_total" Counter, ["shard"],

@@ -19,7 +19,7 @@ use tokio::task::spawn_local;
 use super::discover::dial;
 use super::{Accepted, Common, HANDOVER_MAX};
 use crate::backend::link::LinkOptions;
-use crate::backend::pinned::PoolOptions;
+use crate::backend::pinned::{Bound, PoolOptions};
 use crate::backend::{Armed, Link, Pool};
 use crate::config::{Config, IsolationLevel};
 use crate::engine::turnstile::Turnstile;
@@ -225,11 +225,15 @@ pub(crate) fn engine(
             metrics.clone(),
         );
         spawn_local(Rc::clone(&link).run());
-        let pool = || Pool::new(dial.clone(), pool_options(config, limits), metrics.clone());
+        let pool = |bound| {
+            let options = pool_options(config, limits, bound);
+            Pool::new(dial.clone(), options, metrics.clone())
+        };
         ways.push(Ways {
             link,
-            pool: pool(),
-            waiters: pool(),
+            pool: pool(Bound::Pinned),
+            waiters: pool(Bound::Pinned),
+            watchers: pool(Bound::Watch),
             armed: [Protocol::Resp2, Protocol::Resp3].map(|protocol| {
                 let options = link_options(config, limits);
                 Armed::new(
@@ -261,9 +265,13 @@ fn link_options(config: &Config, limits: Limits) -> LinkOptions {
     }
 }
 
-fn pool_options(config: &Config, limits: Limits) -> PoolOptions {
+fn pool_options(config: &Config, limits: Limits, bound: Bound) -> PoolOptions {
     PoolOptions {
-        connections_max: config.pinned_connections_max,
+        connections_max: match bound {
+            Bound::Pinned => config.pinned_connections_max,
+            Bound::Watch => config.watch_connections_max,
+        },
+        bound,
         wait_max: config.pinned_wait,
         request_timeout: config.request_timeout,
         limits,

@@ -26,12 +26,14 @@ if not state then
 end
 if ARGV[3] == '-' then return 'prepared' end
 
-local keys = cmsgpack.unpack(call('HGET', record, 'keys'))
+local promise = call('HMGET', record, 'keys', 'conditional')
+local keys = cmsgpack.unpack(promise[1])
 if ARGV[3] == '1' then
-  call('HDEL', record, 'redo', 'keys')
+  call('HDEL', record, 'redo', 'keys', 'conditional')
   call('HSET', record, 'state', 'aborted')
   call('PEXPIRE', record, ARGV[2])
 else
   call('DEL', record)
 end
-local settling = false
+-- A conditional prepare has begun to settle.
+local settling = promise[2]

@@ -6,7 +6,8 @@
 //!    id could prepare afresh what was applied and deleted long ago. *If interrupted here, the
 //!    transaction may be anything; a recoverer finds out, and rolls back unless all are prepared.*
 //! 2. **A No** decides: that branch is not prepared and never will be, so nobody can find all
-//!    prepared. The client is answered at once; what was prepared, or may be, is aborted as the
+//!    prepared. The client is answered at once (with nil, if the No says that its WATCH on
+//!    several shards has broken on one); what was prepared, or may be, is aborted as the
 //!    votes come in. *If interrupted here, recoverers abort the rest.*
 //! 3. **All Yes, in time** (before the TTL, counted from before the first prepare, less a
 //!    margin): all are prepared *at the same instant*, since no recoverer begins before a
@@ -160,7 +161,13 @@ impl Coordinator {
 
     /// A No: the client need not wait for the other votes.
     fn refused(&mut self, part: Part, refusal: Refusal, out: &mut Vec<Action>) {
-        self.reply(Outcome::Aborted(Cause::No(part, refusal)), out);
+        self.reply(
+            match refusal {
+                Refusal::WatchBroken => Outcome::WatchBroken,
+                refusal => Outcome::Aborted(Cause::No(part, refusal)),
+            },
+            out,
+        );
         let Phase::Voting(votes) = &self.phase else {
             return;
         };

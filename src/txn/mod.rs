@@ -34,7 +34,7 @@
 //!
 //! | operation | does | answers |
 //! |---|---|---|
-//! | prepare | see 2; refuses past its *not-after* on the shard's clock, and when any record of this id exists | [`Vote`] |
+//! | prepare | see 2; refuses past its *not-after* on the shard's clock, and when any record of this id exists. *Conditional* on the client's WATCH: the watched keys turn settling at once | [`Vote`] |
 //! | apply | `prepared` → `applied`, keys → settling, runs the branch; anything else: nothing | [`Applied`] |
 //! | abort | `prepared` → deleted (or marker); absent → *tombstone* (an `aborted` record), refused past the not-after; `applied` stays | [`Aborted`] |
 //! | abort-if-present | the same, but writes nothing where there is nothing | [`Aborted`] |
@@ -61,9 +61,9 @@
 //! | key | type | what |
 //! |---|---|---|
 //! | `__lockstep:lock:<slot>` | string, PX | the id of the transaction that holds the slot |
-//! | `__lockstep:txn:<id>` | hash | the record: `state`, `deadline`, `participants`, `rule` (the decider, if there is one), `redo`, `keys`; in a marker `replies` |
+//! | `__lockstep:txn:<id>` | hash | the record: `state`, `deadline`, `participants`, `rule` (the decider, if there is one), `redo`, `keys`, `conditional` (if it was); in a marker `replies` |
 //! | `__lockstep:index` | hash | slot → id, from prepare to release |
-//! | `__lockstep:settling` | hash | slot → id, from apply to release |
+//! | `__lockstep:settling` | hash | slot → id, from apply (watched slots: from a conditional prepare) to release |
 //! | `__lockstep:epoch` | string | counts the prepares that succeeded, for ever |
 //!
 //! and the channel `__lockstep:released:<id>`, on which release and abort announce themselves.

@@ -15,7 +15,7 @@ pub const LOCK: &[u8] = b"__lockstep:lock:";
 pub const RECORD: &[u8] = b"__lockstep:txn:";
 /// The hash key → id, from prepare to release.
 pub const INDEX: &[u8] = b"__lockstep:index";
-/// The hash key → id, from apply to release.
+/// The hash key → id, from apply (watched keys: from a conditional prepare) to release.
 pub const SETTLING: &[u8] = b"__lockstep:settling";
 /// A counter that every successful prepare increments. It is never deleted.
 pub const EPOCH: &[u8] = b"__lockstep:epoch";

@@ -22,6 +22,9 @@ use super::types::*;
 pub struct Promise {
     /// Keys of the branch, merely watched ones too.
     pub keys: Vec<Bytes>,
+    /// Those of them that settle from the prepare on, since it was conditional on the client's
+    /// WATCH of them.
+    pub watched: Vec<Bytes>,
     /// All participants of the transaction.
     pub participants: Vec<Part>,
     /// How it commits.
@@ -71,7 +74,7 @@ pub struct Participant {
     pub locks: BTreeMap<Bytes, (TxnId, Millis)>,
     /// Key → transaction, from prepare to release.
     pub index: BTreeMap<Bytes, TxnId>,
-    /// Key → transaction, from apply to release.
+    /// Key → transaction, from apply (watched ones: from a conditional prepare) to release.
     pub settling: BTreeMap<Bytes, TxnId>,
     /// Counts the prepares that succeeded.
     pub epoch: u64,
@@ -109,6 +112,9 @@ impl Participant {
             let lock = self.locks.entry(key.clone());
             lock.or_insert_with(|| (id.clone(), deadline_ms));
             self.index.insert(key.clone(), id.clone());
+        }
+        for key in &promise.watched {
+            self.settling.insert(key.clone(), id.clone());
         }
         let entry = Entry {
             state: State::Prepared,
@@ -298,6 +304,7 @@ mod tests {
         let keys = keys.iter().map(|key| Bytes::from_static(key.as_bytes()));
         Promise {
             keys: keys.collect(),
+            watched: Vec::new(),
             participants: vec![Part { shard: 0, db: 0 }, Part { shard: 1, db: 0 }],
             rule: Rule::Implicit,
             ttl_ms: TTL,
@@ -337,6 +344,29 @@ mod tests {
             Released::Done
         );
         assert_eq!(shard.prepare(62, &two, &promise(&["b"])), Vote::Yes);
+    }
+
+    /// P2: what a conditional prepare was conditional on settles until the end, whatever that is.
+    #[test]
+    fn watched_keys_settle_from_a_conditional_prepare_to_the_end() {
+        let (one, _) = ids();
+        for commits in [true, false] {
+            let mut shard = Participant::new();
+            let conditional = Promise {
+                watched: vec![Bytes::from_static(b"b")],
+                ..promise(&["a", "b"])
+            };
+            assert_eq!(shard.prepare(0, &one, &conditional), Vote::Yes);
+            assert_eq!(shard.settling.len(), 1);
+            if commits {
+                assert_eq!(shard.apply(1, &one), Applied::Now);
+                assert_eq!(shard.settling.len(), 2);
+                shard.release(2, &one, Leave::Nothing, RETENTION);
+            } else {
+                shard.abort(2, &one, Leave::Nothing, None, RETENTION);
+            }
+            assert!(shard.is_clean());
+        }
     }
 
     /// A refused prepare leaves no trace.

@@ -32,6 +32,8 @@ pub struct Branch {
     /// The slots of all keys they name, each once, in order of appearance; as decimal text,
     /// since these are what is locked (see [`super`]).
     pub slots: Vec<Bytes>,
+    /// Those of them that the client watches; see [`Plan::watch`].
+    pub watched: Vec<Bytes>,
     seen: HashSet<u16>,
 }
 
@@ -158,6 +160,19 @@ impl Plan {
         });
     }
 
+    /// What the client watches on a participant, which takes part even without a command: slots,
+    /// each also as decimal text.
+    pub fn watch(&mut self, part: Part, slots: impl IntoIterator<Item = (u16, Bytes)>) {
+        let branch = self.branch_of(part);
+        let this = &mut self.branches[branch];
+        for (slot, text) in slots {
+            if this.seen.insert(slot) {
+                this.slots.push(text.clone());
+            }
+            this.watched.push(text);
+        }
+    }
+
     /// The branch of the place's shard, ready for a command in the place's database.
     fn branch(&mut self, place: Part) -> usize {
         let index = self.branch_of(Part { db: 0, ..place });
@@ -180,6 +195,7 @@ impl Plan {
             protocol: self.protocol,
             lane: Lane::speaking(self.protocol),
             slots: Vec::new(),
+            watched: Vec::new(),
             seen: HashSet::new(),
         });
         self.branches.len() - 1

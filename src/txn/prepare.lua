@@ -2,7 +2,8 @@
 --
 -- KEYS 1 the record
 -- ARGV 1 id  2 ttl ms  3 not-after ms (this server's clock)  4 participants
---      5 keys (MessagePack array)  6 redo (MessagePack array of arrays)  7 decider, if any
+--      5 keys (MessagePack array)  6 redo (MessagePack array of arrays)
+--      7 decider, if any, or ''  8 watched keys (MessagePack array), if it is conditional
 --
 -- Answers the clock in ms (yes), or {'seen', state}, {'late', clock}, {'held', owner, ms, clock}.
 --
@@ -18,6 +19,7 @@ now = now[1] * 1000 + math.floor(now[2] / 1000)
 if now > tonumber(ARGV[3]) then return {'late', now} end
 
 local keys = cmsgpack.unpack(ARGV[5])
+local watched = ARGV[8] and cmsgpack.unpack(ARGV[8])
 local n = #keys
 local owner, at
 
@@ -67,14 +69,28 @@ end
 
 call('INCR', '__lockstep:epoch')
 local deadline = string.format('%d', now + ttl)
-if ARGV[7] then
+if ARGV[7] and ARGV[7] ~= '' then
   call('HSET', record, 'state', 'prepared', 'deadline', deadline, 'participants', ARGV[4],
     'keys', ARGV[5], 'redo', ARGV[6], 'rule', ARGV[7])
+elseif watched then
+  call('HSET', record, 'state', 'prepared', 'deadline', deadline, 'participants', ARGV[4],
+    'keys', ARGV[5], 'redo', ARGV[6], 'conditional', '1')
 else
   call('HSET', record, 'state', 'prepared', 'deadline', deadline, 'participants', ARGV[4],
     'keys', ARGV[5], 'redo', ARGV[6])
 end
 for first = 1, 2 * n, 2000 do
   call('HSET', '__lockstep:index', unpack(entries, first, math.min(first + 1999, 2 * n)))
+end
+if watched then
+  local settling = {}
+  for i = 1, #watched do
+    settling[2 * i - 1] = watched[i]
+    settling[2 * i] = id
+  end
+  for first = 1, #settling, 2000 do
+    local last = math.min(first + 1999, #settling)
+    call('HSET', '__lockstep:settling', unpack(settling, first, last))
+  end
 end
 return now

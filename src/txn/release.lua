@@ -17,7 +17,7 @@ keys = keys and cmsgpack.unpack(keys)
 if ARGV[2] == '0' then
   call('DEL', record)
 else
-  call('HDEL', record, 'redo', 'keys')
+  call('HDEL', record, 'redo', 'keys', 'conditional')
   if ARGV[3] then call('HSET', record, 'replies', ARGV[3]) end
   call('PEXPIRE', record, ARGV[2])
 end

@@ -129,6 +129,10 @@ pub struct Prepare<'a> {
     pub rule: Rule,
     /// This participant's branch.
     pub intent: &'a Intent,
+    /// The keys that the client watches there, as [`super::redo::encode_keys`] writes them, if
+    /// the prepare is conditional on that: they are settling from the prepare on. To be sent with
+    /// [`Self::append_checked`].
+    pub watched: Option<&'a [u8]>,
 }
 
 impl Prepare<'_> {
@@ -140,8 +144,8 @@ impl Prepare<'_> {
             Decimal::of_unsigned(self.not_after_ms),
         );
         let decider = match self.rule {
-            Rule::Implicit => None,
-            Rule::Decider(part) => Some(part.to_string()),
+            Rule::Implicit => String::new(),
+            Rule::Decider(part) => part.to_string(),
         };
         let mut args = vec![
             self.id.as_str().as_bytes(),
@@ -151,7 +155,10 @@ impl Prepare<'_> {
             &self.intent.keys,
             &self.intent.redo,
         ];
-        args.extend(decider.as_ref().map(|part| part.as_bytes()));
+        if self.watched.is_some() || !decider.is_empty() {
+            args.push(decider.as_bytes());
+        }
+        args.extend(self.watched);
         PREPARE.append_call(out, b"EVALSHA", self.id, &args);
     }
 
@@ -164,12 +171,19 @@ impl Prepare<'_> {
 
     /// The same in a `MULTI … EXEC` of its own, so that it runs only if what the connection
     /// watches already (the client's WATCH) still stands; five replies, for
-    /// [`answer::vote_checked`]. EXEC drops the client's WATCH, the locks take its place.
+    /// [`answer::vote_checked`]. EXEC drops the client's WATCH, the locks take its place. The
+    /// watched keys may still be written by who takes no locks: see [`Self::watched`].
     pub fn append_checked(&self, out: &mut BytesMut) {
-        plain(out, &[b"MULTI"]);
-        self.append(out);
-        plain(out, &[b"EXEC"]);
+        self.append_in_exec(out);
         append_watch(out, self.id);
+    }
+
+    /// The same without watching the record afterwards, for a branch that the script will apply;
+    /// three replies, the last for [`answer::vote_in_exec`].
+    pub fn append_in_exec(&self, out: &mut BytesMut) {
+        out.extend_from_slice(MULTI);
+        self.append(out);
+        out.extend_from_slice(EXEC);
     }
 }
 

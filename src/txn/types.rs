@@ -96,6 +96,8 @@ pub enum Refusal {
     Late,
     /// A record of this id is there already: somebody settled it (a tombstone).
     Seen(State),
+    /// What the client watches there has changed: a conditional prepare did nothing.
+    WatchBroken,
     /// The shard refuses writes or the request as a whole; its own error text.
     Refused(String),
     /// The request was never sent.

@@ -174,6 +174,15 @@ pub fn vote_checked(replies: [&[u8]; super::VOTE_CHECKED_REPLIES]) -> Option<Vot
     }
 }
 
+/// The answer to the EXEC of [`super::Prepare::append_in_exec`]; None as for [`vote_checked`].
+pub fn vote_in_exec(exec: &[u8]) -> Option<Voted> {
+    match elements(exec).next() {
+        _ if kind(exec).is_null() => None,
+        Some(prepare) => Some(vote(prepare)),
+        None => Some(vote(exec)),
+    }
+}
+
 /// The answer to [`super::append_apply`].
 pub fn applied(frame: &[u8]) -> ApplyAnswer<'_> {
     let answer = |applied| ApplyAnswer {

@@ -1,0 +1,240 @@
+//! What clients watch.
+//!
+//! WATCH is a property of a connection to a Redis server, so a client that watches keys has such
+//! connections for itself: one to each shard of its keys, from its first WATCH there until EXEC,
+//! DISCARD, UNWATCH, RESET or its end. So Redis itself watches: writes by anybody, expiry,
+//! eviction. Keys of several databases may be watched on one connection, which is in database 0
+//! between two WATCHes. The client's other commands run on the shared links as always. What it reads behind
+//! the reply to its WATCH is read behind the WATCH, since that has been executed by then.
+//!
+//! # Never unguarded
+//!
+//! Once a watching connection is lost, or a WATCH has failed, nobody knows any more what was
+//! written: EXEC will be nil, whatever the client does until then. A client that loops on nil is
+//! never wrong.
+//!
+//! # The hold rule
+//!
+//! WATCH says: *EXEC only if nothing has changed since now*. It belongs to an instant, and the
+//! transactions over several shards around it are before that instant as a whole or behind it:
+//!
+//! * One that is **applied** here when the WATCH runs, but not yet everywhere, cannot break it any
+//!   more. Were the client told `+OK` now, it could read elsewhere what was there before that
+//!   transaction, which would then come between its WATCH and its EXEC without breaking it. So
+//!   the reply waits, like every reply about such a slot, until the slot was seen not settling
+//!   behind the WATCH: by then the transaction has been applied everywhere, and is before it.
+//! * One that is **prepared** here and applied later breaks the WATCH when it writes a watched
+//!   key, and so is behind it, wherever else it was applied before.
+//!
+//! The same is true of the nil that EXEC answers: it says that something was changed, which may
+//! be one shard's part of a transaction. See [`super::guarded`].
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use futures::future::join_all;
+use tokio::task::spawn_local;
+
+use super::blocking::{append_question, hold, is_clear};
+use super::{Engine, seat};
+use crate::backend::{Failure, Pinned};
+use crate::resp::{self, Lane, build};
+use crate::txn::{Part, names};
+
+/// What one client watches.
+#[derive(Default)]
+pub struct Watching {
+    seats: RefCell<BTreeMap<Part, Watch>>,
+    /// Keys by their hash: two that collide count once.
+    keys: RefCell<HashSet<u64>>,
+    hasher: RandomState,
+    is_broken: Cell<bool>,
+}
+
+/// What it watches on one participant.
+pub struct Watch {
+    /// The connection that does; None while it is in use.
+    connection: Option<Pinned>,
+    /// The slots of the keys.
+    slots: BTreeMap<u16, Bytes>,
+}
+
+/// Keys to be watched on one participant.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// The keys.
+    pub keys: Vec<Bytes>,
+    /// Their slots, each also as decimal text.
+    pub slots: BTreeMap<u16, Bytes>,
+}
+
+impl Watching {
+    /// Counts these keys of a database in, if there are not more than `max` then; whether it did.
+    pub fn admit<'a>(&self, db: u16, keys: impl Iterator<Item = &'a [u8]>, max: usize) -> bool {
+        let mut known = self.keys.borrow_mut();
+        for key in keys {
+            known.insert(self.hasher.hash_one((db, key)));
+            if known.len() > max {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Whether EXEC can only be nil.
+    pub fn is_broken(&self) -> bool {
+        self.is_broken.get()
+    }
+
+    /// EXEC will be nil, so there is nothing left to watch.
+    pub fn break_off(&self) {
+        self.is_broken.set(true);
+        self.leave();
+    }
+
+    /// Stops watching; the connections are of use to others.
+    pub fn leave(&self) {
+        self.keys.borrow_mut().clear();
+        for (_, watch) in std::mem::take(&mut *self.seats.borrow_mut()) {
+            if let Some(connection) = watch.connection {
+                spawn_local(seat::unwatch(connection));
+            }
+        }
+    }
+
+    /// A shard on which something is watched.
+    pub fn any_shard(&self) -> Option<u16> {
+        self.seats.borrow().keys().next().map(|part| part.shard)
+    }
+
+    /// Ends the watching by handing out the connections, by participant and with the slots
+    /// watched there. None if one of them is lost: then nobody knows what was written.
+    pub(super) fn end(&self) -> Option<BTreeMap<Part, (Pinned, BTreeMap<u16, Bytes>)>> {
+        let alive = |watch: &Watch| watch.connection.as_ref().is_some_and(Pinned::is_alive);
+        if self.is_broken() || !self.seats.borrow().values().all(alive) {
+            self.break_off();
+            return None;
+        }
+        let seats = std::mem::take(&mut *self.seats.borrow_mut());
+        let hand_out =
+            |(part, watch): (Part, Watch)| Some((part, (watch.connection?, watch.slots)));
+        Some(seats.into_iter().filter_map(hand_out).collect())
+    }
+
+    fn take_connection(&self, part: Part) -> Option<Pinned> {
+        self.seats.borrow_mut().get_mut(&part)?.connection.take()
+    }
+
+    fn put(&self, part: Part, connection: Pinned, slots: &BTreeMap<u16, Bytes>) {
+        let mut seats = self.seats.borrow_mut();
+        let watch = seats.entry(part).or_insert_with(|| Watch {
+            connection: None,
+            slots: BTreeMap::new(),
+        });
+        watch.connection = Some(connection);
+        let slots = slots.iter().map(|(slot, text)| (*slot, text.clone()));
+        watch.slots.extend(slots);
+    }
+}
+
+impl Wanted {
+    /// The request, from and to database 0, and the number of its replies. One of them is an
+    /// error if not all was done as it should be: a server that is busy with a script refuses
+    /// SELECT, but not WATCH.
+    fn request(&self, db: u16) -> (BytesMut, usize) {
+        let mut out = BytesMut::new();
+        let select = |out: &mut BytesMut, db: u16| {
+            build::command(out, [&b"SELECT"[..], db.to_string().as_bytes()]);
+        };
+        if db != 0 {
+            select(&mut out, db);
+        }
+        let keys = self.keys.iter().map(|key| &key[..]);
+        let words: Vec<&[u8]> = std::iter::once(&b"WATCH"[..]).chain(keys).collect();
+        build::command(&mut out, words);
+        if db == 0 {
+            return (out, 1);
+        }
+        select(&mut out, 0);
+        (out, 3)
+    }
+}
+
+impl Engine {
+    /// Watches more keys of this lane for a client, by participant, and calls `done` once with the reply.
+    pub fn watch(
+        self: &Rc<Self>,
+        watching: &Rc<Watching>,
+        lane: Lane,
+        wanted: BTreeMap<Part, Wanted>,
+        done: impl FnOnce(&[u8]) + 'static,
+    ) {
+        let (engine, watching) = (Rc::clone(self), Rc::clone(watching));
+        spawn_local(async move {
+            let all = wanted.iter();
+            let all = all.map(|(part, wanted)| engine.watch_on(&watching, *part, lane, wanted));
+            match join_all(all).await.into_iter().find_map(Result::err) {
+                None => done(b"+OK\r\n"),
+                Some(error) => {
+                    watching.break_off();
+                    done(&error);
+                }
+            }
+        });
+    }
+
+    /// # Errors
+    /// The reply to the client.
+    async fn watch_on(
+        &self,
+        watching: &Watching,
+        part: Part,
+        lane: Lane,
+        wanted: &Wanted,
+    ) -> Result<(), BytesMut> {
+        let refused = |failure: Failure| {
+            self.metrics.errors[failure.kind()].increment(1);
+            not_watched(&failure)
+        };
+        let mut connection = match watching.take_connection(part) {
+            Some(connection) => connection,
+            None => self
+                .watchers(part.shard)
+                .get(lane.protocol)
+                .await
+                .map_err(refused)?,
+        };
+        let slots = || wanted.slots.values().map(|slot| &slot[..]);
+        let (mut request, mut replies) = wanted.request(lane.db);
+        if self.is_strict() {
+            append_question(&mut request, names::SETTLING, slots());
+            replies += 1;
+        }
+        let replies = connection.exchange(&request, replies).await;
+        let mut replies = replies.map_err(refused)?;
+        let is_clear = !self.is_strict() || replies.pop().is_some_and(|answer| is_clear(&answer));
+        if let Some(error) = replies.iter().find(|reply| resp::is_error(reply)) {
+            return Err(BytesMut::from(&error[..]));
+        }
+        if !is_clear {
+            hold(&mut connection, slots()).await.map_err(refused)?;
+        }
+        watching.put(part, connection, &wanted.slots);
+        Ok(())
+    }
+}
+
+/// The error for a WATCH that came to nothing. Nothing was to be executed, so nothing is said of
+/// that.
+fn not_watched(failure: &Failure) -> BytesMut {
+    let (Failure::NeverSent(cause) | Failure::MaybeSent(cause)) = failure;
+    let mut out = BytesMut::new();
+    build::error(
+        &mut out,
+        format!("ERR {cause}; the keys are not watched, the next EXEC will be nil"),
+    );
+    out
+}
