@@ -73,6 +73,7 @@ async fn hold(connection: &mut Pinned, slots: &[u16]) -> Result<(), Failure> {
     let slots: Vec<String> = slots.iter().map(u16::to_string).collect();
     let mut words: Vec<&[u8]> = vec![b"HMGET", names::SETTLING];
     words.extend(slots.iter().map(String::as_bytes));
+    words.push(names::EVERY_SLOT);
     let mut question = BytesMut::new();
     build::command(&mut question, words);
     loop {

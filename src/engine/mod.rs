@@ -21,8 +21,8 @@ pub mod errors;
 mod guarded;
 pub mod inbox;
 pub mod inspect;
-mod moments;
 pub mod lanes;
+mod moments;
 pub mod recover;
 pub mod seat;
 pub mod turnstile;
@@ -260,6 +260,7 @@ impl Engine {
     fn is_native(&self, plan: &Plan) -> bool {
         match plan.branches() {
             [] => true,
+            [branch] if branch.is_everywhere => false,
             [branch] => branch.slots.len() < 2 || !self.times.strict,
             _ => false,
         }

@@ -13,6 +13,7 @@
 
 pub mod client;
 pub mod dispatch;
+mod flush;
 pub mod gather;
 pub mod lane;
 pub mod lockstep;
