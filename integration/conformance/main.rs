@@ -4,6 +4,7 @@
 //!
 //! Every test starts servers of its own, on Unix sockets in a temporary folder, and stops them.
 
+mod flush;
 mod operations;
 mod ownership;
 mod pinned;

@@ -18,6 +18,7 @@
 //!
 //! A split read needs something else, the shard's *epoch*: see [`super::link::Link::epoch`].
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
@@ -218,10 +219,14 @@ fn tells_nothing(frame: &[u8]) -> bool {
     }
 }
 
-/// What settles is kept by slot, as decimal text.
-pub(super) fn slot(entry: &[u8]) -> Option<u16> {
-    std::str::from_utf8(resp::as_bulk(entry)?)
-        .ok()?
-        .parse()
-        .ok()
+/// What settles, by the answer to [`Check::SettlingKeys`]: slots as decimal text. None when all of
+/// them do: a FLUSHALL, or an entry that is not understood.
+pub(super) fn slots(frame: &[u8]) -> Option<HashSet<u16>> {
+    let slot = |entry| {
+        std::str::from_utf8(resp::as_bulk(entry)?)
+            .ok()?
+            .parse()
+            .ok()
+    };
+    resp::elements(frame).map(slot).collect()
 }

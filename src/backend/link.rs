@@ -8,7 +8,7 @@
 //! fails it is *down*: requests fail immediately until a later attempt succeeds.
 
 use std::cell::RefCell;
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -19,7 +19,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::hold::{Check, Hold, Isolation, NO, Receiver, slot};
+use super::hold::{Check, Hold, Isolation, NO, Receiver, slots};
 use super::reader::{BUFFER_BYTES_MIN, READ_BYTES_MAX, Reader};
 use super::request::{Batch, Expected, How, Pending};
 use super::rules::{Settling, known_epoch};
@@ -425,11 +425,13 @@ impl Link {
             Check::SettlingKeys if resp::is_error(frame) => {
                 hold.release(Settling::Something, buffer);
             }
-            Check::SettlingKeys => {
-                let slots: HashSet<u16> = resp::elements(frame).filter_map(slot).collect();
-                self.inner.borrow_mut().is_settling = !slots.is_empty();
-                hold.release(Settling::Slots(&slots), buffer);
-            }
+            Check::SettlingKeys => match slots(frame) {
+                Some(slots) => {
+                    self.inner.borrow_mut().is_settling = !slots.is_empty();
+                    hold.release(Settling::Slots(&slots), buffer);
+                }
+                None => hold.release(Settling::Something, buffer),
+            },
             Check::Epoch => {
                 let seen = resp::as_bulk(frame);
                 hold.tell_epoch(seen, buffer);

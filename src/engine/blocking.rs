@@ -86,16 +86,17 @@ pub(super) async fn hold<'a>(
     }
 }
 
-/// Appends the question who has these slots, at least one; one reply, for [`is_clear`].
+/// Appends the question who has these slots, or all of them; one reply, for [`is_clear`].
 pub(super) fn append_question<'a>(
     out: &mut BytesMut,
     hash: &[u8],
     slots: impl ExactSizeIterator<Item = &'a [u8]>,
 ) {
-    build::array_header(out, 2 + slots.len());
+    build::array_header(out, 3 + slots.len());
     build::bulk(out, b"HMGET");
     build::bulk(out, hash);
     slots.for_each(|slot| build::bulk(out, slot));
+    build::bulk(out, names::EVERY_SLOT);
 }
 
 /// Whether every field that was asked for is missing; an error says nothing.

@@ -27,7 +27,8 @@ enum Tried {
 impl Engine {
     /// Runs a plan that has one participant without locks. None when it must take them.
     pub(super) async fn run_guarded(&self, plan: &mut Plan, answer: Answer) -> Option<BytesMut> {
-        if plan.branches().len() != 1 {
+        // FLUSHALL is guarded by its locks even where there is one shard.
+        if !matches!(plan.branches(), [branch] if !branch.is_everywhere) {
             return None;
         }
         let mut branches = plan.take_branches();

@@ -291,6 +291,7 @@ impl Engine {
     fn is_native(&self, plan: &Plan) -> bool {
         match plan.branches() {
             [] => true,
+            [branch] if branch.is_everywhere => false,
             [branch] => branch.slots.len() < 2 || !self.times.strict,
             _ => false,
         }

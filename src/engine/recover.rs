@@ -9,7 +9,7 @@ use super::Engine;
 use super::moments::{Moments, Who};
 use super::seat::{Arrival, Request, Requests, unwatch};
 use crate::metrics::Recovery;
-use crate::resp::{Protocol, build};
+use crate::resp::Protocol;
 use crate::txn::recovery::{Recoverer, Start};
 use crate::txn::redo::Fidelity;
 use crate::txn::script::{self, ApplyPinned, answer};
@@ -239,7 +239,7 @@ async fn try_apply_stored(requests: &Requests, part: Part) -> Option<Tried> {
         .all(|command| redo::fidelity(command.iter().copied()) != Fidelity::Never);
     let mut raw = BytesMut::new();
     for command in &commands {
-        build::command(&mut raw, command.iter());
+        script::append_native(&mut raw, command.iter().copied());
     }
     let apply = ApplyPinned {
         id: &requests.id,

@@ -144,6 +144,7 @@ impl Dispatcher {
             Treatment::Anywhere => {
                 self.forward(self.any_shard(), command, Isolation::None, Family::Read)
             }
+            Treatment::Flush => self.flush(command),
             Treatment::Own(own) => self.own(own, spec, command),
             Treatment::Refused(reason) => self.reject(refusal::refused(spec, reason)),
         }

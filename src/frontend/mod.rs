@@ -14,6 +14,7 @@
 
 pub mod client;
 pub mod dispatch;
+mod flush;
 pub mod gather;
 pub mod lane;
 pub mod lockstep;

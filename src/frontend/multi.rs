@@ -51,6 +51,7 @@ impl Dispatcher {
             Treatment::Own(Own::Ping | Own::Echo) | Treatment::Anywhere => {
                 Target::Whole(Home::Nowhere)
             }
+            Treatment::Flush => Target::Everywhere,
             Treatment::Own(_) => Target::Own,
             Treatment::Route
             | Treatment::Script
@@ -235,6 +236,7 @@ impl Dispatcher {
             (Target::Split, Treatment::Split(split)) => {
                 plan.add_split(split, self.lane.db, &self.context.topology, command)
             }
+            (Target::Everywhere, _) => self.add_flush(plan, command),
             (Target::Own, Treatment::Own(own)) => {
                 let mut out = BytesMut::new();
                 self.answer(own, spec, command, &mut out);

@@ -21,6 +21,8 @@ pub enum Treatment {
     },
     /// Has no keys and tells nothing of the data: any shard's answer will do.
     Anywhere,
+    /// Empties the keyspace, on every shard.
+    Flush,
     /// Answered, or acted upon, by lockstep itself.
     Own(Own),
     /// Refused, for this reason (the end of a sentence that begins with the command's name).
@@ -76,6 +78,9 @@ const LATER: &str = "is not supported by this version of lockstep";
 const OPERATOR: &str = "acts on a single server: send it to the shard itself";
 const WHOLE: &str = "acts on the whole keyspace, which this version of lockstep does not support";
 
+const SWAP: &str =
+    "would move what lockstep keeps of transactions in database 0 away from the data it speaks of";
+
 impl Treatment {
     /// By the command's name first, by what its server says of it otherwise.
     pub(super) fn of(spec: &CommandSpec) -> Self {
@@ -105,7 +110,7 @@ impl Treatment {
 }
 
 fn by_name(name: &str, sub: &str) -> Option<Treatment> {
-    use Treatment::{Anywhere, Block, Own as Mine, Refused, Script, Split as Splits};
+    use Treatment::{Anywhere, Block, Flush, Own as Mine, Refused, Script, Split as Splits};
     Some(match name {
         "mget" => Splits(Split::Mget),
         "mset" => Splits(Split::Mset),
@@ -128,9 +133,9 @@ fn by_name(name: &str, sub: &str) -> Option<Treatment> {
         "reset" => Mine(Own::Reset),
         "info" => Mine(Own::Info),
         "command" | "time" | "lolwut" | "cluster" | "readonly" | "readwrite" => Anywhere,
-        "flushall" | "flushdb" | "swapdb" | "keys" | "scan" | "dbsize" | "randomkey" | "wait" => {
-            Refused(WHOLE)
-        }
+        "flushall" | "flushdb" => Flush,
+        "swapdb" => Refused(SWAP),
+        "keys" | "scan" | "dbsize" | "randomkey" | "wait" => Refused(WHOLE),
         "object" | "xgroup" | "xinfo" | "memory" if sub.is_empty() => Anywhere,
         _ => return None,
     })

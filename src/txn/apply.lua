@@ -5,6 +5,8 @@
 --
 -- Answers {'now', reply...}, or {state} (false: no record) when nothing was done.
 --
+-- FLUSHALL and FLUSHDB, only ever in a branch that holds '*', are those of flush.lua above.
+--
 -- A promise is kept on a full server too: HDEL is not denyoom, and after one write of a script
 -- Redis no longer refuses for memory. READONLY, MISCONF and NOREPLICAS still refuse at the
 -- first write, whole. Everything that can fail in here (decoding, too many arguments for
@@ -33,10 +35,15 @@ for first = 1, 2 * n, 2000 do
   call('HSET', '__lockstep:settling', unpack(entries, first, math.min(first + 1999, 2 * n)))
 end
 
-local out = {'now'}
+local out, every = {'now'}, keys[1] == '*'
 for i = 1, #redo do
   local command = redo[i]
-  local reply = pcall(unpack(command))
+  local reply
+  if every and (command[1] == 'FLUSHALL' or command[1] == 'FLUSHDB') then
+    reply = flush(command[1] == 'FLUSHALL', command[2])
+  else
+    reply = pcall(unpack(command))
+  end
   if type(reply) == 'number' and (reply >= 2^53 or reply <= -2^53) then
     -- Lua has no such integer. INCR and its kin left it in the key, as text.
     local exact

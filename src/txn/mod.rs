@@ -54,6 +54,20 @@
 //! with probability 1/16384, keys of one hash tag belong together. Were only keys locked, two
 //! multi-key commands inside one slot could see two transactions in different orders.
 //!
+//! # Every slot: FLUSHALL
+//!
+//! FLUSHALL and FLUSHDB are transactions with all shards as participants. Their only key is `*`
+//! ([`names::EVERY_SLOT`]), which stands for every slot: a prepare of `*` is refused while anything
+//! is indexed, any other prepare while `*` is; replies about any slot are held while `*` settles. So
+//! when the branch runs, nothing else is in doubt on its shard, and `flush.lua` keeps, in the same
+//! atomic step, what is ours: a few keys with names of their own, the record, and the markers and
+//! tombstones that [`names::MARKERS`] lists. That costs some microseconds for each of them, and
+//! nothing for the keys that go.
+//!
+//! Against starvation under constant load, a `*` that was refused leaves an *intention*: its lock,
+//! for at most a quarter of a second, renewed by each attempt. Who prepares meanwhile is refused,
+//! what is prepared ends, the shard drains. Intentions do not keep each other out.
+//!
 //! # What is kept on a shard
 //!
 //! All under [`names::PREFIX`], in the data's logical database:
@@ -65,6 +79,7 @@
 //! | `__lockstep:index` | hash | slot → id, from prepare to release |
 //! | `__lockstep:settling` | hash | slot → id, from apply (watched slots: from a conditional prepare) to release |
 //! | `__lockstep:epoch` | string | counts the prepares that succeeded, for ever |
+//! | `__lockstep:markers` | sorted set | ids that left a marker or tombstone, by when it expires |
 //!
 //! and the channel `__lockstep:released:<id>`, on which release and abort announce themselves.
 //! A record has no time to live while undecided; nothing in doubt is ever deleted by a timer.

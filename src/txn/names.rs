@@ -19,6 +19,19 @@ pub const INDEX: &[u8] = b"__lockstep:index";
 pub const SETTLING: &[u8] = b"__lockstep:settling";
 /// A counter that every successful prepare increments. It is never deleted.
 pub const EPOCH: &[u8] = b"__lockstep:epoch";
+/// A sorted set of the ids that left a marker or a tombstone, by when it expires: so that a FLUSHALL
+/// finds them without looking at every key. It may name some that are gone.
+pub const MARKERS: &[u8] = b"__lockstep:markers";
+/// The shard map as this shard knows it, see [`super::map`].
+pub const MAP: &[u8] = b"__lockstep:map";
+/// What stands for every slot of a shard, among slots: held by transactions that touch the whole
+/// keyspace, like FLUSHALL. It conflicts with every other, and stands alone in its list of keys.
+pub const EVERY_SLOT: &[u8] = b"*";
+/// The lock of [`EVERY_SLOT`]. Also left, for a moment, by a FLUSHALL that found others under way:
+/// who comes later waits then, so that those others come to an end.
+pub const LOCK_OF_EVERY_SLOT: &[u8] = b"__lockstep:lock:*";
+/// The keys with names of their own: what outlives a FLUSHALL beside the records.
+pub const SINGLE: [&[u8]; 6] = [INDEX, SETTLING, EPOCH, MARKERS, MAP, LOCK_OF_EVERY_SLOT];
 /// Prefix of the channel on which release and abort announce that keys are free.
 pub const RELEASED: &[u8] = b"__lockstep:released:";
 
@@ -71,6 +84,8 @@ mod tests {
             INDEX.to_vec(),
             SETTLING.to_vec(),
             EPOCH.to_vec(),
+            MARKERS.to_vec(),
+            MAP.to_vec(),
         ] {
             assert!(is_reserved(&name));
         }

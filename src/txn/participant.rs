@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::names;
 use super::step::Reading;
 use super::types::*;
 
@@ -80,6 +81,15 @@ pub struct Participant {
     pub epoch: u64,
 }
 
+/// What the intention of a transaction on every key lives, at most.
+pub const INTENTION_MS: Millis = 250;
+
+/// Whether these keys stand for all there are.
+fn is_everywhere(keys: &[Bytes]) -> bool {
+    keys.first()
+        .is_some_and(|key| &key[..] == names::EVERY_SLOT)
+}
+
 impl Participant {
     /// A shard that knows of no transaction.
     pub fn new() -> Self {
@@ -102,11 +112,19 @@ impl Participant {
         if now > promise.not_after_ms {
             return Vote::No(Refusal::Late);
         }
+        let is_everywhere = is_everywhere(&promise.keys);
         if let Some(refusal) = self.held(now, id, &promise.keys) {
+            if is_everywhere && !self.index.contains_key(names::EVERY_SLOT) {
+                self.intend(now, id, promise.ttl_ms);
+            }
             return Vote::No(refusal);
         }
         self.epoch += 1;
         let deadline_ms = now.saturating_add(promise.ttl_ms);
+        if is_everywhere {
+            // The intention of an earlier attempt, or of another, is in nobody's way.
+            self.locks.remove(names::EVERY_SLOT);
+        }
         for key in &promise.keys {
             // An older lock of its own stays as it is (SET NX).
             let lock = self.locks.entry(key.clone());
@@ -128,12 +146,29 @@ impl Participant {
         Vote::Yes
     }
 
+    /// Leaves the lock of every key for a moment, so that what is under way comes to an end.
+    fn intend(&mut self, now: Millis, id: &TxnId, ttl_ms: Millis) {
+        let every = Bytes::from_static(names::EVERY_SLOT);
+        let until = now.saturating_add(ttl_ms.min(INTENTION_MS));
+        self.locks.insert(every, (id.clone(), until));
+    }
+
     /// Whoever else holds one of the keys: by the index first, since locks may be gone early.
+    /// Every key is held by whoever holds any.
     fn held(&self, now: Millis, id: &TxnId, keys: &[Bytes]) -> Option<Refusal> {
         let index = |key| Some((self.index.get(key)?, key));
         let locks = |key| Some((&self.locks.get(key)?.0, key));
-        let mut owners = keys.iter().filter_map(index);
-        let mut lockers = keys.iter().filter_map(locks);
+        let every = Bytes::from_static(names::EVERY_SLOT);
+        let (indexed, locked): (Vec<&Bytes>, Vec<&Bytes>) = match is_everywhere(keys) {
+            // A lock that is not indexed is an intention like ours.
+            true => (self.index.keys().collect(), Vec::new()),
+            false => {
+                let named: Vec<&Bytes> = std::iter::once(&every).chain(keys).collect();
+                (named.clone(), named)
+            }
+        };
+        let mut owners = indexed.into_iter().filter_map(index);
+        let mut lockers = locked.into_iter().filter_map(locks);
         let (owner, key) = owners
             .find(|(owner, _)| *owner != id)
             .or_else(|| lockers.find(|(owner, _)| *owner != id))?;

@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::names;
 use super::redo::IntentBuilder;
+use super::script;
 use super::types::Part;
 use crate::keyspace::{Place, Split, Topology, key_slot};
 use crate::resp::{self, Command, Lane, Protocol, build};
@@ -34,6 +35,8 @@ pub struct Branch {
     pub slots: Vec<Bytes>,
     /// Those of them that the client watches; see [`Plan::watch`].
     pub watched: Vec<Bytes>,
+    /// It touches every slot: `slots` is [`names::EVERY_SLOT`] alone.
+    pub is_everywhere: bool,
     seen: HashSet<u16>,
 }
 
@@ -166,11 +169,44 @@ impl Plan {
         let branch = self.branch_of(part);
         let this = &mut self.branches[branch];
         for (slot, text) in slots {
-            if this.seen.insert(slot) {
+            if this.seen.insert(slot) && !this.is_everywhere {
                 this.slots.push(text.clone());
             }
             this.watched.push(text);
         }
+    }
+
+    /// A command that empties the keyspace: [`script::FLUSHALL`], or [`script::FLUSHDB`] for this
+    /// database, with its arguments. It runs on every shard, behind a lock on every slot.
+    pub fn add_everywhere(&mut self, args: &[&[u8]], db: u16, topology: &Topology) {
+        // Where FLUSHALL ends, whichever way it runs.
+        let db = if args.first() == Some(&script::FLUSHALL) {
+            0
+        } else {
+            db
+        };
+        let mut pieces = Vec::with_capacity(topology.shards());
+        for shard in (0..).take(topology.shards()) {
+            let branch = self.branch(Part { shard, db });
+            let this = &mut self.branches[branch];
+            this.is_everywhere = true;
+            this.slots = vec![Bytes::from_static(names::EVERY_SLOT)];
+            script::append_native(&mut this.commands, args.iter().copied());
+            this.intent.command(args.iter().copied());
+            let index = this.added(std::iter::empty());
+            pieces.push(Piece {
+                branch,
+                index,
+                positions: Vec::new(),
+            });
+        }
+        // Like that of MSET: +OK, or the first error.
+        self.answers.push(Answer::Merged {
+            split: Split::Mset,
+            keys: 0,
+            pieces,
+            protocol: self.spoken,
+        });
     }
 
     /// The branch of the place's shard, ready for a command in the place's database.
@@ -196,6 +232,7 @@ impl Plan {
             lane: Lane::speaking(self.protocol),
             slots: Vec::new(),
             watched: Vec::new(),
+            is_everywhere: false,
             seen: HashSet::new(),
         });
         self.branches.len() - 1
@@ -247,7 +284,7 @@ impl Branch {
     /// Counts a command that was appended, and its keys. Returns the command's number.
     fn added<'a>(&mut self, keys: impl Iterator<Item = &'a [u8]>) -> usize {
         for slot in keys.map(key_slot) {
-            if self.seen.insert(slot) {
+            if !self.is_everywhere && self.seen.insert(slot) {
                 self.slots.push(Bytes::from(slot.to_string()));
             }
         }

@@ -13,6 +13,8 @@ pub enum Target {
     Whole(Home),
     /// On several shards, in pieces.
     Split,
+    /// On every shard.
+    Everywhere,
     /// In lockstep itself.
     Own,
 }

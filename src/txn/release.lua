@@ -16,10 +16,11 @@ local keys = call('HGET', record, 'keys')
 keys = keys and cmsgpack.unpack(keys)
 if ARGV[2] == '0' then
   call('DEL', record)
+  if not keys then call('ZREM', '__lockstep:markers', id) end
 else
   call('HDEL', record, 'redo', 'keys', 'conditional')
   if ARGV[3] then call('HSET', record, 'replies', ARGV[3]) end
-  call('PEXPIRE', record, ARGV[2])
+  keep(record, id, ARGV[2])
 end
 if not keys then return 'done' end
 local settling = true

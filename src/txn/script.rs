@@ -96,22 +96,40 @@ impl Script {
 /// See the operation `prepare` in [`super`].
 pub static PREPARE: Script = Script::new("prepare", include_str!("prepare.lua"));
 /// See the operation `apply` in [`super`].
-pub static APPLY: Script = Script::new("apply", include_str!("apply.lua"));
+pub static APPLY: Script = Script::new(
+    "apply",
+    concat!(include_str!("flush.lua"), include_str!("apply.lua")),
+);
 /// See the operations `abort`, `abort-if-present` and `tombstone` in [`super`].
 pub static ABORT: Script = Script::new(
     "abort",
-    concat!(include_str!("abort.lua"), include_str!("drop.lua")),
+    concat!(
+        include_str!("keep.lua"),
+        include_str!("abort.lua"),
+        include_str!("drop.lua")
+    ),
 );
 /// See the operation `release` in [`super`].
 pub static RELEASE: Script = Script::new(
     "release",
-    concat!(include_str!("release.lua"), include_str!("drop.lua")),
+    concat!(
+        include_str!("keep.lua"),
+        include_str!("release.lua"),
+        include_str!("drop.lua")
+    ),
 );
 /// See the operation `read` in [`super`].
 pub static READ: Script = Script::new("read", include_str!("read.lua"));
 
 /// All scripts: what a connection must have loaded before it is used.
 pub static ALL: [&Script; 5] = [&PREPARE, &APPLY, &ABORT, &RELEASE, &READ];
+
+/// FLUSHALL and FLUSHDB as they run between MULTI and EXEC, by EVAL: always there, unlike what is
+/// called by its SHA-1. Its arguments: the command's.
+pub const FLUSH: &str = concat!(
+    include_str!("flush.lua"),
+    "return flush(ARGV[1] == 'FLUSHALL', ARGV[2])"
+);
 
 /// Asks a participant to promise its branch. Sent at most once per id.
 #[derive(Debug)]
@@ -202,6 +220,32 @@ fn append_watch(out: &mut BytesMut, id: &TxnId) {
 pub fn append_apply(out: &mut BytesMut, id: &TxnId) {
     APPLY.append_call(out, b"EVALSHA", id, &[id.as_str().as_bytes()]);
 }
+
+/// Appends a command of a redo in the form in which it can run natively, between MULTI and EXEC:
+/// [`APPLY`] does the same when it meets these.
+pub fn append_native<'a, I>(out: &mut BytesMut, args: I)
+where
+    I: IntoIterator<Item = &'a [u8]>,
+    I::IntoIter: ExactSizeIterator + Clone,
+{
+    let args = args.into_iter();
+    let name = args.clone().next().unwrap_or_default();
+    let is_flush = name == FLUSHALL || name == FLUSHDB;
+    let head: &[&[u8]] = match is_flush {
+        true => &[b"EVAL", FLUSH.as_bytes(), b"0"],
+        false => &[],
+    };
+    array_header(out, head.len() + args.len());
+    head.iter()
+        .copied()
+        .chain(args)
+        .for_each(|arg| bulk(out, arg));
+}
+
+/// The names under which a redo holds what deletes everything: only these spare what is ours.
+pub const FLUSHALL: &[u8] = b"FLUSHALL";
+/// See [`FLUSHALL`].
+pub const FLUSHDB: &[u8] = b"FLUSHDB";
 
 /// Runs a branch natively on the connection whose WATCH stands behind the vote.
 #[derive(Debug)]
@@ -373,12 +417,24 @@ mod tests {
             names::INDEX,
             names::SETTLING,
             names::EPOCH,
+            names::MARKERS,
+            names::MAP,
+            names::LOCK_OF_EVERY_SLOT,
             names::RELEASED,
         ];
         for script in ALL {
             for quoted in script.source().split('\'').filter(|s| s.starts_with("__")) {
                 assert!(known.contains(&quoted.as_bytes()), "{quoted}");
             }
+        }
+    }
+
+    /// I6: FLUSHALL takes nothing of ours; what has a name of its own is named in its script.
+    #[test]
+    fn every_single_name_outlives_a_flush() {
+        for name in names::SINGLE {
+            let name = format!("'{}'", name.escape_ascii());
+            assert!(FLUSH.contains(&name), "{name}");
         }
     }
 

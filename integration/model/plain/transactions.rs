@@ -189,18 +189,17 @@ impl Plain {
         }
         let keys: Vec<Bytes> = run.command.slots_on(at).map(key).collect();
         let promise = Promise {
-            keys: keys.clone(),
+            watched: match checks && self.bug != Some(Bug::CheckedUnsettled) {
+                true => keys.clone(),
+                false => Vec::new(),
+            },
+            keys,
             participants: run.command.shards().map(part).collect(),
             rule: rule(run.command),
             ttl_ms: FAR,
             not_after_ms: FAR,
         };
-        let vote = shard.twin.prepare(NOW, &id(run.number), &promise);
-        if checks && vote == Vote::Yes && self.bug != Some(Bug::CheckedUnsettled) {
-            let settling = keys.into_iter().map(|key| (key, id(run.number)));
-            shard.twin.settling.extend(settling);
-        }
-        vote
+        shard.twin.prepare(NOW, &id(run.number), &promise)
     }
 
     fn apply(&self, shard: &mut Shard, run: &Run, at: usize) -> Applied {

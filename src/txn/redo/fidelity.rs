@@ -158,6 +158,8 @@ pub fn fidelity<'a>(mut args: impl ExactSizeIterator<Item = &'a [u8]>) -> Fideli
         return Fidelity::Never;
     };
     match name {
+        // In `apply` they are not what the server has under these names, but spare what is ours.
+        "FLUSHALL" | "FLUSHDB" => Fidelity::Exact,
         "SET" => Fidelity::Exact,
         // LPOP k 2 of a missing key is a null array, which Lua does not know.
         "LPOP" | "RPOP" if args.len() == 1 => Fidelity::Exact,
