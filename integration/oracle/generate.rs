@@ -19,6 +19,8 @@ pub struct Sequence {
     pub mode: Mode,
     /// Every key they name.
     pub keys: Vec<Vec<u8>>,
+    /// The databases in which they may have written.
+    pub databases: &'static [&'static str],
 }
 
 /// All command templates, by topic.
@@ -72,7 +74,9 @@ impl Grammar {
             tagged,
             topic,
         };
-        let mut steps = Vec::new();
+        // The connection may have been used before.
+        let protocol = if draw.chance(50) { "3" } else { "2" };
+        let mut steps = vec![command(&["HELLO", protocol]), command(&["SELECT", "0"])];
         let wanted = draw.rng.random_range(5..=20);
         while steps.len() < wanted {
             if draw.chance(25) {
@@ -92,6 +96,7 @@ impl Grammar {
         };
         Sequence {
             number,
+            databases: databases(&steps),
             steps,
             mode,
             keys,
@@ -137,6 +142,8 @@ impl Grammar {
                 0 => Some(&["MULTI"]),
                 1 => Some(&["WATCH", "k"]),
                 2 => Some(&["NOSUCH", "a", "b"]),
+                4 => Some(&["HELLO", "3"]),
+                5 => Some(&["HELLO", "2"]),
                 3 => Some(&["DISCARD", "it"]),
                 _ => None,
             };
@@ -169,6 +176,24 @@ impl Grammar {
             args[0].make_ascii_lowercase();
         }
         Step::Command(args)
+    }
+}
+
+/// All that are tried, if any but the first is.
+fn databases(steps: &[Step]) -> &'static [&'static str] {
+    let leaves = |step: &Step| match step {
+        Step::Command(args) => args.iter().any(|arg| {
+            ["SELECT", "MOVE", "DB"]
+                .iter()
+                .any(|word| arg.eq_ignore_ascii_case(word.as_bytes()))
+        }),
+        _ => false,
+    };
+    // The second one is a SELECT 0.
+    if steps.iter().skip(2).any(leaves) {
+        &["0", "1", "2"]
+    } else {
+        &["0"]
     }
 }
 
@@ -336,6 +361,11 @@ const POOLS: &[(&str, &[&str], &[&str])] = &[
         "id",
         &["1-1", "2-1", "3-0", "5", "7-*", "9-9"],
         &["0-0", "x", "1-x", "-"],
+    ),
+    (
+        "db",
+        &["0", "1", "2"],
+        &["16", "-1", "x", "", "99999999999", "01"],
     ),
     ("group", &["g1", "g1", "g2"], &["none"]),
     ("consumer", &["alice", "bob"], &[]),

@@ -1,9 +1,9 @@
 //! P3, faithful: the same commands to one plain redis-server and to lockstep over three shards
 //! are answered byte for byte the same, and leave the same data behind.
 //!
-//! - `scripted`: the sequences of `scripts/*.txt`, by topic, each command by command and again
-//!   in one write;
-//! - `generated`: random sequences of the commands in `grammar.txt`;
+//! - `scripted`: the sequences of `scripts/*.txt`, by topic, each in RESP2 and in RESP3,
+//!   command by command and again in one write;
+//! - `generated`: random sequences of the commands in `grammar.txt`, in either protocol;
 //! - `crosses_shards`: what cannot be done over shards is refused, and nothing is changed.
 //!
 //! `LOCKSTEP_ORACLE_SEQUENCES` sets the number of generated sequences,
@@ -49,12 +49,15 @@ fn scripted() {
     let mut failures = Vec::new();
     let begin = Instant::now();
     for script in scripts.iter().filter(|script| script.name.contains(&only)) {
-        for mode in [Mode::Steps, Mode::Pipelined] {
-            failures.extend(run_script(&oracle, &cluster, script, mode));
+        for protocol in ["2", "3"] {
+            let script = script.speaking(protocol);
+            for mode in [Mode::Steps, Mode::Pipelined] {
+                failures.extend(run_script(&oracle, &cluster, &script, mode));
+            }
         }
     }
     println!(
-        "{} scripted sequences, twice each, in {:?}",
+        "{} scripted sequences, four times each, in {:?}",
         scripts.len(),
         begin.elapsed()
     );
@@ -63,7 +66,7 @@ fn scripted() {
         failures.is_empty(),
         "{} of {} scripted runs differ:\n\n{}",
         failures.len(),
-        2 * scripts.len(),
+        4 * scripts.len(),
         failures[..failures.len().min(40)].join("\n\n")
     );
 }
@@ -168,7 +171,7 @@ fn run_generated(pair: &mut Pair, states: &mut States, sequence: &Sequence) -> O
             Some(report(&title, &steps, &mismatch))
         }
         Ok(()) => {
-            let difference = states.compare(&sequence.keys)?;
+            let difference = states.compare(&sequence.keys, sequence.databases)?;
             let steps = script::print(&sequence.steps, usize::MAX);
             Some(format!(
                 "{title}: same replies, but other data: {difference}\n{steps}"

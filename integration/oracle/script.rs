@@ -41,6 +41,28 @@ pub struct Script {
     pub steps: Vec<Step>,
 }
 
+impl Script {
+    /// The same by a client that says HELLO first, on every connection; in RESP2, which needs no
+    /// word, without.
+    pub fn speaking(&self, protocol: &str) -> Script {
+        if protocol == "2" {
+            return self.clone();
+        }
+        let hello = Step::Command(vec![b"HELLO".to_vec(), protocol.as_bytes().to_vec()]);
+        let mut steps = vec![hello.clone()];
+        for step in &self.steps {
+            steps.push(step.clone());
+            if *step == Step::Reconnect {
+                steps.push(hello.clone());
+            }
+        }
+        Script {
+            name: format!("{} (RESP{protocol})", self.name),
+            steps,
+        }
+    }
+}
+
 /// Every script in `scripts/`, in the order of topics.
 pub fn all() -> Vec<Script> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/oracle/scripts");

@@ -1,7 +1,7 @@
 //! The data behind the replies: the same in one redis-server as on all shards together, and
 //! each key only on the shard that its slot says.
 
-use crate::support::leftovers::all_keys;
+use crate::support::leftovers::{all_keys, databases};
 use crate::support::{Client, Cluster, Redis, Value, escape, ours, shard_of};
 
 const NOTHING: &str = "0000000000000000000000000000000000000000";
@@ -22,19 +22,53 @@ impl States {
         }
     }
 
-    /// Compares all keys; tells the first difference.
+    /// Compares all keys of all databases; tells the first difference.
     pub fn compare_all(&mut self) -> Option<String> {
+        let mut all: Vec<String> = Vec::new();
+        for server in self.shards.iter_mut().chain([&mut self.oracle]) {
+            all.extend(databases(server));
+        }
+        all.sort();
+        all.dedup();
+        let difference = all.iter().find_map(|db| {
+            self.select(db);
+            self.compare_database(db)
+        });
+        self.select("0");
+        difference
+    }
+
+    fn select(&mut self, db: &str) {
+        for server in self.shards.iter_mut().chain([&mut self.oracle]) {
+            server.call(&["SELECT", db]);
+        }
+    }
+
+    fn compare_database(&mut self, db: &str) -> Option<String> {
         let mut keys = all_keys(&mut self.oracle);
         for shard in &mut self.shards {
             keys.extend(all_keys(shard).into_iter().filter(|key| !ours(key)));
         }
         keys.sort();
         keys.dedup();
-        self.compare(&keys)
+        let difference = self.compare_here(&keys)?;
+        Some(format!("database {db}: {difference}"))
     }
 
-    /// Compares these keys; tells the first difference.
-    pub fn compare(&mut self, keys: &[Vec<u8>]) -> Option<String> {
+    /// Compares these keys in these databases; tells the first difference.
+    pub fn compare(&mut self, keys: &[Vec<u8>], databases: &[&str]) -> Option<String> {
+        for db in databases {
+            self.select(db);
+            if let Some(difference) = self.compare_here(keys) {
+                self.select("0");
+                return Some(format!("database {db}: {difference}"));
+            }
+        }
+        self.select("0");
+        None
+    }
+
+    fn compare_here(&mut self, keys: &[Vec<u8>]) -> Option<String> {
         if keys.is_empty() {
             return None;
         }
@@ -65,8 +99,11 @@ impl States {
     pub fn clear(&mut self, keys: &[Vec<u8>]) {
         let mut command: Vec<&[u8]> = vec![b"DEL"];
         command.extend(keys.iter().map(Vec::as_slice));
-        for client in self.shards.iter_mut().chain([&mut self.oracle]) {
-            client.call(&command);
+        for db in ["2", "1", "0"] {
+            self.select(db);
+            for client in self.shards.iter_mut().chain([&mut self.oracle]) {
+                client.call(&command);
+            }
         }
     }
 }

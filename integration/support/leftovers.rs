@@ -45,6 +45,16 @@ pub fn all_keys(client: &mut Client) -> Vec<Vec<u8>> {
     }
 }
 
+/// The server's databases that hold anything.
+pub fn databases(client: &mut Client) -> Vec<String> {
+    let info = client.value(&["INFO", "keyspace"]);
+    let text = String::from_utf8_lossy(info.bytes().unwrap_or_default()).into_owned();
+    let numbers = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("db")?.split_once(':'));
+    numbers.map(|(number, _)| number.to_owned()).collect()
+}
+
 /// What transactions have left on the shards.
 #[derive(Debug, Default, PartialEq)]
 pub struct Leftovers {

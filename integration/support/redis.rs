@@ -132,15 +132,18 @@ impl Redis {
     /// Removes every key but the proxy's own.
     pub fn wipe(&self) {
         let mut client = self.client();
-        let keys = super::leftovers::all_keys(&mut client);
-        let mut command: Vec<&[u8]> = vec![b"UNLINK"];
-        command.extend(
-            keys.iter()
-                .map(Vec::as_slice)
-                .filter(|key| !super::ours(key)),
-        );
-        if command.len() > 1 {
-            client.call(&command);
+        for db in super::leftovers::databases(&mut client) {
+            client.call(&["SELECT", &db]);
+            let keys = super::leftovers::all_keys(&mut client);
+            let mut command: Vec<&[u8]> = vec![b"UNLINK"];
+            command.extend(
+                keys.iter()
+                    .map(Vec::as_slice)
+                    .filter(|key| !super::ours(key)),
+            );
+            if command.len() > 1 {
+                client.call(&command);
+            }
         }
     }
 }

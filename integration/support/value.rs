@@ -15,8 +15,10 @@ pub enum Value {
     Bulk(Vec<u8>),
     /// `$-1`, `*-1` or `_`.
     Nil,
-    /// `*2`; also RESP3 sets (`~`) and pushes (`>`).
+    /// `*2`; also RESP3 pushes (`>`).
     Array(Vec<Value>),
+    /// `~2`.
+    Set(Vec<Value>),
     /// `%1`: keys and values in turn.
     Map(Vec<Value>),
     /// RESP3 doubles, booleans, big numbers: the line with its type byte.
@@ -51,7 +53,8 @@ impl Value {
             b'_' => Ok(Some((Value::Nil, after))),
             b',' | b'#' | b'(' => Ok(Some((Value::Other(bytes[..end].to_vec()), after))),
             b'$' | b'=' | b'!' => bulk(bytes, number(line)?, after),
-            b'*' | b'~' | b'>' => aggregate(bytes, number(line)?, after, Value::Array),
+            b'*' | b'>' => aggregate(bytes, number(line)?, after, Value::Array),
+            b'~' => aggregate(bytes, number(line)?, after, Value::Set),
             b'%' => aggregate(bytes, number(line)?.saturating_mul(2), after, Value::Map),
             _ => Err(BadReply(escape(&bytes[..bytes.len().min(80)]))),
         }
@@ -60,7 +63,7 @@ impl Value {
     /// The elements of an array; panics on anything else.
     pub fn elements(&self) -> &[Value] {
         match self {
-            Value::Array(items) | Value::Map(items) => items,
+            Value::Array(items) | Value::Set(items) | Value::Map(items) => items,
             other => panic!("not an array: {other}"),
         }
     }
@@ -141,7 +144,7 @@ impl fmt::Display for Value {
             Value::Bulk(text) => write!(f, "\"{}\"", escape(text)),
             Value::Nil => f.write_str("nil"),
             Value::Other(text) => f.write_str(&escape(text)),
-            Value::Array(items) | Value::Map(items) => {
+            Value::Array(items) | Value::Set(items) | Value::Map(items) => {
                 f.write_str("[")?;
                 for (index, item) in items.iter().enumerate() {
                     write!(f, "{}{item}", if index > 0 { ", " } else { "" })?;

@@ -19,12 +19,13 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::gauges::Gauges;
 use super::hold::{Check, Hold, Isolation, NO, Receiver, slots};
 use super::reader::{BUFFER_BYTES_MIN, READ_BYTES_MAX, Reader};
 use super::request::{Batch, Expected, How, Pending};
 use super::rules::{Settling, known_epoch};
 use super::{Cause, Dial, Failure, ReplySink};
-use crate::metrics::{Limit, Portion, ShardMetrics};
+use crate::metrics::{Limit, ShardMetrics};
 use crate::resp::{self, Lane, ReplyError};
 use crate::turn::{Flush, Turn};
 
@@ -52,23 +53,6 @@ pub struct Link {
     metrics: ShardMetrics,
     gauges: Gauges,
     inner: RefCell<Inner>,
-}
-
-/// This link's part of the shard's gauges.
-struct Gauges {
-    inflight: Portion,
-    queue_bytes: Portion,
-    held: Portion,
-}
-
-impl Gauges {
-    fn new(metrics: &ShardMetrics) -> Self {
-        Self {
-            inflight: Portion::new(&metrics.inflight),
-            queue_bytes: Portion::new(&metrics.queue_bytes),
-            held: Portion::new(&metrics.held),
-        }
-    }
 }
 
 enum Phase {

@@ -7,13 +7,15 @@
 //! * [`pinned`]: connections that one transaction has for itself, from a bounded pool;
 //! * [`reader`]: its incoming half, from bytes to replies;
 //! * [`request`]: what is remembered of a request until its reply is there;
-//! * [`connect`]: opening either, with the same greeting.
+//! * [`connect`]: opening either, with the same greeting;
+//! * [`gauges`]: what links add to the gauges of their shard.
 //!
 //! Whatever fails says whether the request was *never sent* or *maybe executed*: see [`Failure`].
 
 mod afar;
 pub mod armed;
 pub mod connect;
+mod gauges;
 pub mod hold;
 pub mod link;
 pub mod pinned;

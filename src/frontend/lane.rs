@@ -81,13 +81,13 @@ impl Dispatcher {
     }
 
     /// Enters a lane, if there are connections for it.
-    fn enter(&mut self, lane: Lane) -> Result<(), String> {
+    fn enter(&mut self, lane: Lane) -> Result<(), Vec<u8>> {
         match self.context.engine.links_of(lane) {
             Some(_) => {
                 self.lane = lane;
                 Ok(())
             }
-            None => Err(lanes::too_many().to_string()),
+            None => Err(lanes::too_many().to_string().into_bytes()),
         }
     }
 
@@ -130,7 +130,7 @@ impl Dispatcher {
     }
 
     /// They take effect one by one, as far as they are right.
-    fn hello_options(&mut self, command: &Command<'_>) -> Result<(), String> {
+    fn hello_options(&mut self, command: &Command<'_>) -> Result<(), Vec<u8>> {
         let mut at = 2;
         while let Some(option) = command.arg(at) {
             let (first, second) = (command.arg(at + 1), command.arg(at + 2));

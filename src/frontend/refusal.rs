@@ -73,9 +73,9 @@ fn c_string(bytes: &[u8], max: usize) -> &[u8] {
 }
 
 /// An option that HELLO does not know, or that lacks arguments.
-pub fn hello_option(option: &[u8]) -> String {
-    let option = String::from_utf8_lossy(option);
-    format!("ERR Syntax error in HELLO option '{option}'")
+pub fn hello_option(option: &[u8]) -> Vec<u8> {
+    let option = c_string(option, usize::MAX);
+    [b"ERR Syntax error in HELLO option '", option, b"'"].concat()
 }
 
 /// Wrong number of arguments.
