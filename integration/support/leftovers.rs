@@ -7,7 +7,7 @@ use super::value::{Value, escape};
 /// The reserved prefix.
 pub const PREFIX: &str = "__lockstep:";
 /// Housekeeping that stays for good.
-const PERMANENT: [&str; 2] = ["__lockstep:epoch", "__lockstep:map"];
+const PERMANENT: [&str; 3] = ["__lockstep:epoch", "__lockstep:kept", "__lockstep:map"];
 const PAGE: &str = "1000";
 
 /// Whether a key is the proxy's own.

@@ -55,7 +55,7 @@ pub struct Dispatcher {
     /// Split reads may be under way.
     pub(super) is_reading_split: bool,
     /// A command that waits for data.
-    waiting: Option<AbortHandle>,
+    pub(super) waiting: Option<AbortHandle>,
 }
 
 impl Drop for Dispatcher {
@@ -139,6 +139,7 @@ impl Dispatcher {
             Treatment::Anywhere => {
                 self.forward(self.any_shard(), command, Isolation::None, Family::Read)
             }
+            Treatment::Whole(whole) => self.whole(whole, command),
             Treatment::Own(own) => self.own(own, spec, command),
             Treatment::Refused(reason) => self.reject(refusal::refused(spec, reason)),
         }

@@ -9,7 +9,8 @@
 //! * [`gather`]: split reads, from pieces to one reply;
 //! * [`lockstep`]: the command of that name, for operators and for who asks what became of one;
 //! * [`refusal`]: every error text that is not a server's;
-//! * [`tally`]: what sessions count.
+//! * [`tally`]: what sessions count;
+//! * [`whole`]: commands about the whole keyspace, or about every shard.
 
 pub mod client;
 pub mod dispatch;
@@ -21,6 +22,7 @@ pub mod own;
 pub mod refusal;
 pub mod session;
 pub mod tally;
+mod whole;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

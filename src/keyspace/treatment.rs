@@ -21,6 +21,8 @@ pub enum Treatment {
     },
     /// Has no keys and tells nothing of the data: any shard's answer will do.
     Anywhere,
+    /// Concerns every shard.
+    Whole(Whole),
     /// Answered, or acted upon, by lockstep itself.
     Own(Own),
     /// Refused, for this reason (the end of a sentence that begins with the command's name).
@@ -50,6 +52,34 @@ impl Split {
     pub fn step(self) -> usize {
         if self == Self::Mset { 2 } else { 1 }
     }
+}
+
+/// A command that concerns the whole keyspace, or every shard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Whole {
+    /// One cursor over all shards.
+    Scan,
+    /// The keys of all shards.
+    Keys,
+    /// How many these are.
+    DbSize,
+    /// One of them.
+    RandomKey,
+    /// Waits for the replicas of all shards; the least number of them.
+    Wait,
+    /// Sent to every shard as it is; one reply from theirs.
+    Every(Merge),
+}
+
+/// How the replies of all shards become one; any error among them is an error.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Merge {
+    /// They are the same, or as good as each other.
+    First,
+    /// Integers: all together.
+    Sum,
+    /// Integers: the least.
+    Least,
 }
 
 /// Commands about the connection or the transaction, not about data.
@@ -105,7 +135,7 @@ impl Treatment {
 }
 
 fn by_name(name: &str, sub: &str) -> Option<Treatment> {
-    use Treatment::{Anywhere, Block, Own as Mine, Refused, Script, Split as Splits};
+    use Treatment::{Anywhere, Block, Own as Mine, Refused, Script, Split as Splits, Whole as All};
     Some(match name {
         "mget" => Splits(Split::Mget),
         "mset" => Splits(Split::Mset),
@@ -128,9 +158,14 @@ fn by_name(name: &str, sub: &str) -> Option<Treatment> {
         "reset" => Mine(Own::Reset),
         "info" => Mine(Own::Info),
         "command" | "time" | "lolwut" | "cluster" | "readonly" | "readwrite" => Anywhere,
-        "flushall" | "flushdb" | "swapdb" | "keys" | "scan" | "dbsize" | "randomkey" | "wait" => {
-            Refused(WHOLE)
-        }
+        "scan" => All(Whole::Scan),
+        "keys" => All(Whole::Keys),
+        "dbsize" => All(Whole::DbSize),
+        "randomkey" => All(Whole::RandomKey),
+        "wait" => All(Whole::Wait),
+        "lastsave" => All(Whole::Every(Merge::Least)),
+        "save" | "bgsave" | "bgrewriteaof" => All(Whole::Every(Merge::First)),
+        "flushall" | "flushdb" | "swapdb" => Refused(WHOLE),
         "object" | "xgroup" | "xinfo" | "memory" if sub.is_empty() => Anywhere,
         _ => return None,
     })

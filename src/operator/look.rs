@@ -345,7 +345,7 @@ fn add(key: Vec<u8>, into: &mut Holdings) {
         Some(id) => {
             into.records.insert(id);
         }
-        None if [names::INDEX, names::SETTLING, names::EPOCH].contains(&&key[..]) => {}
+        None if names::FIXED.contains(&&key[..]) => {}
         None => into.others.push(key),
     }
 }

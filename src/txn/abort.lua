@@ -21,7 +21,7 @@ if not state then
   if time[1] * 1000 + math.floor(time[2] / 1000) > tonumber(ARGV[4]) then return 'late' end
   call('DEL', record)
   call('HSET', record, 'state', 'aborted')
-  call('PEXPIRE', record, ARGV[2])
+  keep(record, id, ARGV[2])
   return 'done'
 end
 if ARGV[3] == '-' then return 'prepared' end
@@ -30,7 +30,7 @@ local keys = cmsgpack.unpack(call('HGET', record, 'keys'))
 if ARGV[3] == '1' then
   call('HDEL', record, 'redo', 'keys')
   call('HSET', record, 'state', 'aborted')
-  call('PEXPIRE', record, ARGV[2])
+  keep(record, id, ARGV[2])
 else
   call('DEL', record)
 end

@@ -19,6 +19,12 @@ pub const INDEX: &[u8] = b"__lockstep:index";
 pub const SETTLING: &[u8] = b"__lockstep:settling";
 /// A counter that every successful prepare increments. It is never deleted.
 pub const EPOCH: &[u8] = b"__lockstep:epoch";
+/// The sorted set id → when its record expires (milliseconds since the Unix epoch), of markers and
+/// tombstones: by it alone they can be counted without a look at every key. An entry outlives
+/// its record by a minute at most, or until the next one is added.
+pub const KEPT: &[u8] = b"__lockstep:kept";
+/// Keys that are there whatever is under way.
+pub const FIXED: [&[u8]; 4] = [INDEX, SETTLING, EPOCH, KEPT];
 /// Prefix of the channel on which release and abort announce that keys are free.
 pub const RELEASED: &[u8] = b"__lockstep:released:";
 
@@ -71,6 +77,7 @@ mod tests {
             INDEX.to_vec(),
             SETTLING.to_vec(),
             EPOCH.to_vec(),
+            KEPT.to_vec(),
         ] {
             assert!(is_reserved(&name));
         }

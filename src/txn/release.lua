@@ -19,7 +19,7 @@ if ARGV[2] == '0' then
 else
   call('HDEL', record, 'redo', 'keys')
   if ARGV[3] then call('HSET', record, 'replies', ARGV[3]) end
-  call('PEXPIRE', record, ARGV[2])
+  keep(record, id, ARGV[2])
 end
 if not keys then return 'done' end
 local settling = true

@@ -100,18 +100,28 @@ pub static APPLY: Script = Script::new("apply", include_str!("apply.lua"));
 /// See the operations `abort`, `abort-if-present` and `tombstone` in [`super`].
 pub static ABORT: Script = Script::new(
     "abort",
-    concat!(include_str!("abort.lua"), include_str!("drop.lua")),
+    concat!(
+        include_str!("keep.lua"),
+        include_str!("abort.lua"),
+        include_str!("drop.lua")
+    ),
 );
 /// See the operation `release` in [`super`].
 pub static RELEASE: Script = Script::new(
     "release",
-    concat!(include_str!("release.lua"), include_str!("drop.lua")),
+    concat!(
+        include_str!("keep.lua"),
+        include_str!("release.lua"),
+        include_str!("drop.lua")
+    ),
 );
 /// See the operation `read` in [`super`].
 pub static READ: Script = Script::new("read", include_str!("read.lua"));
+/// Counts the keys that are not ours.
+pub static COUNT: Script = Script::new("count", include_str!("count.lua"));
 
 /// All scripts: what a connection must have loaded before it is used.
-pub static ALL: [&Script; 5] = [&PREPARE, &APPLY, &ABORT, &RELEASE, &READ];
+pub static ALL: [&Script; 6] = [&PREPARE, &APPLY, &ABORT, &RELEASE, &READ, &COUNT];
 
 /// Asks a participant to promise its branch. Sent at most once per id.
 #[derive(Debug)]
@@ -323,6 +333,14 @@ pub fn append_read(out: &mut BytesMut, id: &TxnId) {
     READ.append_call(out, b"EVALSHA_RO", id, &[]);
 }
 
+/// Appends the request for the number of keys that are not ours; one reply, an integer.
+pub fn append_count(out: &mut BytesMut) {
+    let number = Decimal::of_unsigned(names::FIXED.len() as u64);
+    let call: [&[u8]; 3] = [b"EVALSHA_RO", COUNT.sha1().as_bytes(), number.as_bytes()];
+    let words: Vec<&[u8]> = call.into_iter().chain(names::FIXED).collect();
+    plain(out, &words);
+}
+
 /// Appends the request for what a record promises; one reply, for [`answer::intent`].
 pub fn append_read_intent(out: &mut BytesMut, id: &TxnId) {
     plain(
@@ -359,6 +377,7 @@ mod tests {
             names::INDEX,
             names::SETTLING,
             names::EPOCH,
+            names::KEPT,
             names::RELEASED,
         ];
         for script in ALL {
