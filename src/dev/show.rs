@@ -210,7 +210,7 @@ async fn leftovers(shards: &Shards) -> io::Result<Vec<String>> {
         let keys = reply.as_slice().unwrap_or_default().iter();
         let keys = keys
             .filter_map(Value::as_bytes)
-            .filter(|key| *key != names::EPOCH);
+            .filter(|key| ![names::EPOCH, names::MARKERS, names::MAP].contains(key));
         left.extend(keys.map(|key| String::from_utf8_lossy(key).into_owned()));
     }
     Ok(left)

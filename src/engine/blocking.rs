@@ -11,11 +11,13 @@ use tokio::task::{AbortHandle, spawn_local};
 
 use super::Engine;
 use crate::backend::{Failure, Pinned};
-use crate::resp::{self, Lane, build};
+use crate::resp::{self, Lane, Protocol, build};
 use crate::txn::names;
 
 /// Between two looks at what settles, while a reply is held.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
 impl Engine {
     /// Sends a command that may wait, and calls `done` once with its reply; not before none of
@@ -42,6 +44,31 @@ impl Engine {
             }
         });
         task.abort_handle()
+    }
+
+    /// WAIT on every shard, for the replicas to have what was written up to now; calls `done`
+    /// once with the replies. Aborting it as above.
+    pub fn wait_for_replicas(
+        self: &Rc<Self>,
+        request: BytesMut,
+        done: impl FnOnce(Result<Vec<Bytes>, BytesMut>) + 'static,
+    ) -> AbortHandle {
+        let engine = Rc::clone(self);
+        let task = spawn_local(async move {
+            let shards = (0..engine.shards()).map(|shard| engine.wait_at(shard, &request));
+            let answers = futures::future::join_all(shards).await;
+            done(engine.agreed(answers));
+        });
+        task.abort_handle()
+    }
+
+    /// What WAIT waits for is what the shard had written when its connection was last used.
+    async fn wait_at(&self, shard: u16, request: &[u8]) -> Result<Bytes, Failure> {
+        let mut connection = self.waiters(shard).get(Protocol::Resp2).await?;
+        connection.exchange(PING, 1).await?;
+        let reply = connection.exchange_patiently(request).await?;
+        connection.give_back();
+        Ok(reply)
     }
 
     async fn wait_on(

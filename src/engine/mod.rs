@@ -11,6 +11,7 @@
 //! * [`watching`]: what clients watch, on connections of their own;
 //! * [`conditional`]: EXEC of a client that watches;
 //! * [`decide`]: what only the watching connections do in it;
+//! * [`everywhere`]: asking every shard the same;
 //! * [`errors`]: what a client is told instead of replies;
 //! * [`inbox`]: what has arrived;
 //! * [`inspect`]: what operators ask of it;
@@ -23,6 +24,7 @@ mod census;
 mod conditional;
 mod decide;
 pub mod errors;
+pub mod everywhere;
 mod guarded;
 pub mod inbox;
 pub mod inspect;
@@ -479,13 +481,16 @@ impl Engine {
 
     /// Sends a request over a link and waits for its reply.
     async fn ask(&self, shard: u16, request: &[u8]) -> Result<Bytes, Failure> {
-        let inbox = Inbox::<Reply>::new();
-        self.link(shard)
-            .send(&[request], How::PLAIN, Rc::<Inbox<Reply>>::clone(&inbox), 0)?;
-        match inbox.next(None).await {
-            Some((_, reply)) => reply,
-            None => Err(no_reply()),
-        }
+        ask_over(self.link(shard), request).await
+    }
+}
+
+async fn ask_over(link: &Rc<Link>, request: &[u8]) -> Result<Bytes, Failure> {
+    let inbox = Inbox::<Reply>::new();
+    link.send(&[request], How::PLAIN, Rc::<Inbox<Reply>>::clone(&inbox), 0)?;
+    match inbox.next(None).await {
+        Some((_, reply)) => reply,
+        None => Err(no_reply()),
     }
 }
 
@@ -518,7 +523,7 @@ fn backoff(attempts: u32) -> Duration {
 }
 
 /// A random number for spreading load; not for secrets.
-fn random() -> u64 {
+pub fn random() -> u64 {
     getrandom::u64().unwrap_or(0x9E37_79B9)
 }
 

@@ -56,7 +56,7 @@ pub struct Dispatcher {
     /// Split reads may be under way.
     pub(super) is_reading_split: bool,
     /// A command that waits for data.
-    waiting: Option<AbortHandle>,
+    pub(super) waiting: Option<AbortHandle>,
     /// What the client watches; some since its last WATCH that nothing has ended.
     pub(super) watching: Option<Rc<Watching>>,
 }
@@ -145,6 +145,7 @@ impl Dispatcher {
                 self.forward(self.any_shard(), command, Isolation::None, Family::Read)
             }
             Treatment::Flush => self.flush(command),
+            Treatment::Whole(whole) => self.whole(whole, command),
             Treatment::Own(own) => self.own(own, spec, command),
             Treatment::Refused(reason) => self.reject(refusal::refused(spec, reason)),
         }

@@ -10,7 +10,8 @@
 //! * [`lockstep`]: the command of that name, for operators and for who asks what became of one;
 //! * [`refusal`]: every error text that is not a server's;
 //! * [`watch`]: WATCH, UNWATCH, and EXEC of a client that watches;
-//! * [`tally`]: what sessions count.
+//! * [`tally`]: what sessions count;
+//! * [`whole`]: commands about the whole keyspace, or about every shard.
 
 pub mod client;
 pub mod dispatch;
@@ -24,6 +25,7 @@ pub mod refusal;
 pub mod session;
 pub mod tally;
 pub mod watch;
+mod whole;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

@@ -22,6 +22,8 @@ use crate::txn::plan::{Home, Misplaced, Plan};
 use crate::txn::queue::{Queue, Target};
 use crate::txn::script;
 
+const WHOLE_IN_MULTI: &str = "concerns every shard, and cannot be part of a transaction";
+
 impl Dispatcher {
     pub(super) fn begin(&mut self) -> Flow {
         self.multi = Some(Queue::default());
@@ -48,6 +50,7 @@ impl Dispatcher {
             }
             _ if spec.is(crate::keyspace::Flag::NoMulti) => return self.reject(fixed::NO_MULTI),
             Treatment::Refused(reason) => return self.reject(refusal::refused(spec, reason)),
+            Treatment::Whole(_) => return self.reject(refusal::refused(spec, WHOLE_IN_MULTI)),
             Treatment::Own(Own::Ping | Own::Echo) | Treatment::Anywhere => {
                 Target::Whole(Home::Nowhere)
             }

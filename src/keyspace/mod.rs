@@ -16,4 +16,4 @@ pub use keys::{KeyError, KeyRule};
 pub use slot::key_slot;
 pub use table::{CommandSpec, CommandTable, Flag, Lookup};
 pub use topology::{Place, Topology};
-pub use treatment::{Own, Split, Treatment};
+pub use treatment::{Merge, Own, Split, Treatment, Whole};

@@ -23,6 +23,8 @@ pub enum Treatment {
     Anywhere,
     /// Empties the keyspace, on every shard.
     Flush,
+    /// Concerns every shard.
+    Whole(Whole),
     /// Answered, or acted upon, by lockstep itself.
     Own(Own),
     /// Refused, for this reason (the end of a sentence that begins with the command's name).
@@ -54,6 +56,34 @@ impl Split {
     }
 }
 
+/// A command that concerns the whole keyspace, or every shard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Whole {
+    /// One cursor over all shards.
+    Scan,
+    /// The keys of all shards.
+    Keys,
+    /// How many these are.
+    DbSize,
+    /// One of them.
+    RandomKey,
+    /// Waits for the replicas of all shards; the least number of them.
+    Wait,
+    /// Sent to every shard as it is; one reply from theirs.
+    Every(Merge),
+}
+
+/// How the replies of all shards become one; any error among them is an error.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Merge {
+    /// They are the same, or as good as each other.
+    First,
+    /// Integers: all together.
+    Sum,
+    /// Integers: the least.
+    Least,
+}
+
 /// Commands about the connection or the transaction, not about data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs, reason = "each is the Redis command of its name")]
@@ -76,7 +106,6 @@ pub enum Own {
 
 const LATER: &str = "is not supported by this version of lockstep";
 const OPERATOR: &str = "acts on a single server: send it to the shard itself";
-const WHOLE: &str = "acts on the whole keyspace, which this version of lockstep does not support";
 
 const SWAP: &str =
     "would move what lockstep keeps of transactions in database 0 away from the data it speaks of";
@@ -110,7 +139,9 @@ impl Treatment {
 }
 
 fn by_name(name: &str, sub: &str) -> Option<Treatment> {
-    use Treatment::{Anywhere, Block, Flush, Own as Mine, Refused, Script, Split as Splits};
+    use Treatment::{
+        Anywhere, Block, Flush, Own as Mine, Refused, Script, Split as Splits, Whole as All,
+    };
     Some(match name {
         "mget" => Splits(Split::Mget),
         "mset" => Splits(Split::Mset),
@@ -135,7 +166,13 @@ fn by_name(name: &str, sub: &str) -> Option<Treatment> {
         "command" | "time" | "lolwut" | "cluster" | "readonly" | "readwrite" => Anywhere,
         "flushall" | "flushdb" => Flush,
         "swapdb" => Refused(SWAP),
-        "keys" | "scan" | "dbsize" | "randomkey" | "wait" => Refused(WHOLE),
+        "scan" => All(Whole::Scan),
+        "keys" => All(Whole::Keys),
+        "dbsize" => All(Whole::DbSize),
+        "randomkey" => All(Whole::RandomKey),
+        "wait" => All(Whole::Wait),
+        "lastsave" => All(Whole::Every(Merge::Least)),
+        "save" | "bgsave" | "bgrewriteaof" => All(Whole::Every(Merge::First)),
         "object" | "xgroup" | "xinfo" | "memory" if sub.is_empty() => Anywhere,
         _ => return None,
     })

@@ -1,15 +1,16 @@
 -- (head of abort.lua and release.lua)
--- The record stays for so long, as a marker or a tombstone, and is noted among those.
+-- The record stays for so long, as a marker or a tombstone, and is noted among those. Never the
+-- first write of a script: ZADD is denyoom.
 local function keep(record, id, ms)
   local call = redis.call
   local time = call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
   call('PEXPIRE', record, ms)
-  call('ZREMRANGEBYSCORE', '__lockstep:markers', '-inf', now)
+  -- The note outlives what it names by a minute: what has expired may still be there, to be counted.
+  call('ZREMRANGEBYSCORE', '__lockstep:markers', '-inf', now - 60000)
   call('ZADD', '__lockstep:markers', now + ms, id)
-  -- The note outlives what it names, and no more.
-  if call('PTTL', '__lockstep:markers') < tonumber(ms) + 1 then
-    call('PEXPIRE', '__lockstep:markers', ms + 1)
+  if call('PTTL', '__lockstep:markers') < ms + 60000 then
+    call('PEXPIRE', '__lockstep:markers', ms + 60000)
   end
 end
 

@@ -20,7 +20,7 @@ pub const SETTLING: &[u8] = b"__lockstep:settling";
 /// A counter that every successful prepare increments. It is never deleted.
 pub const EPOCH: &[u8] = b"__lockstep:epoch";
 /// A sorted set of the ids that left a marker or a tombstone, by when it expires: so that a FLUSHALL
-/// finds them without looking at every key. It may name some that are gone.
+/// and DBSIZE find them without looking at every key. It may name some that are gone.
 pub const MARKERS: &[u8] = b"__lockstep:markers";
 /// The shard map as this shard knows it, see [`super::map`].
 pub const MAP: &[u8] = b"__lockstep:map";

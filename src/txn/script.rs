@@ -120,9 +120,11 @@ pub static RELEASE: Script = Script::new(
 );
 /// See the operation `read` in [`super`].
 pub static READ: Script = Script::new("read", include_str!("read.lua"));
+/// Counts the keys that are not ours.
+pub static COUNT: Script = Script::new("count", include_str!("count.lua"));
 
 /// All scripts: what a connection must have loaded before it is used.
-pub static ALL: [&Script; 5] = [&PREPARE, &APPLY, &ABORT, &RELEASE, &READ];
+pub static ALL: [&Script; 6] = [&PREPARE, &APPLY, &ABORT, &RELEASE, &READ, &COUNT];
 
 /// FLUSHALL and FLUSHDB as they run between MULTI and EXEC, by EVAL: always there, unlike what is
 /// called by its SHA-1. Its arguments: the command's.
@@ -379,6 +381,14 @@ impl Release<'_> {
 /// Appends the request for a record; one reply, for [`answer::record`].
 pub fn append_read(out: &mut BytesMut, id: &TxnId) {
     READ.append_call(out, b"EVALSHA_RO", id, &[]);
+}
+
+/// Appends the request for the number of keys that are not ours; one reply, an integer.
+pub fn append_count(out: &mut BytesMut) {
+    let number = Decimal::of_unsigned(names::SINGLE.len() as u64);
+    let call: [&[u8]; 3] = [b"EVALSHA_RO", COUNT.sha1().as_bytes(), number.as_bytes()];
+    let words: Vec<&[u8]> = call.into_iter().chain(names::SINGLE).collect();
+    plain(out, &words);
 }
 
 /// Appends the request for what a record promises; one reply, for [`answer::intent`].
