@@ -6,6 +6,7 @@
 //! * [`recover`]: drives a recoverer;
 //! * [`census`]: looks for what nobody finishes, and measures it;
 //! * [`turnstile`]: first come, first served inside the process;
+//! * [`channels`]: who listens to what, over one connection per shard;
 //! * [`blocking`]: commands that wait for data;
 //! * [`guarded`]: what touches several slots of one shard;
 //! * [`errors`]: what a client is told instead of replies;
@@ -17,12 +18,13 @@
 pub mod attempt;
 pub mod blocking;
 mod census;
+pub mod channels;
 pub mod errors;
 mod guarded;
 pub mod inbox;
 pub mod inspect;
-mod moments;
 pub mod lanes;
+mod moments;
 pub mod recover;
 pub mod seat;
 pub mod turnstile;

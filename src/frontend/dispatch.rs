@@ -6,11 +6,13 @@ use bytes::BytesMut;
 use tokio::task::AbortHandle;
 
 use super::Context;
+use super::channels::Fixes;
 use super::gather::{Gather, Pieces};
 use super::own::Identity;
 use super::refusal::{self, fixed};
 use super::session::{Session, Want};
-use crate::backend::{How, Isolation, Link};
+use super::subscriber::Subscriber;
+use crate::backend::{How, Isolation, Link, ReplySink};
 use crate::engine::Answer;
 use crate::engine::lanes::Links;
 use crate::keyspace::{
@@ -56,14 +58,18 @@ pub struct Dispatcher {
     pub(super) is_reading_split: bool,
     /// A command that waits for data.
     waiting: Option<AbortHandle>,
+    pub(super) subscriber: Rc<Subscriber>,
+    /// Counts of subscribers in the reply to EXEC, to be put right.
+    pub(super) fixes: Fixes,
 }
 
 impl Drop for Dispatcher {
-    /// The client is gone: nobody waits any more.
+    /// The client is gone: nobody waits any more, nor listens.
     fn drop(&mut self) {
         if let Some(wait) = &self.waiting {
             wait.abort();
         }
+        self.subscriber.leave_all(&self.context.hub);
     }
 }
 
@@ -73,6 +79,8 @@ impl Dispatcher {
         Self {
             lane: Lane::FIRST,
             links: context.engine.first_links(),
+            subscriber: Subscriber::new(&session, &context.config),
+            fixes: Fixes::new(),
             context,
             session,
             multi: None,
@@ -95,7 +103,8 @@ impl Dispatcher {
         self.is_closing
     }
 
-    /// Whether the process drains and this client is in the middle of nothing.
+    /// Whether the process drains and this client is in the middle of nothing. Who listens is
+    /// not: it will listen elsewhere.
     pub fn is_to_drain(&self) -> bool {
         self.context.is_draining.get() && self.multi.is_none()
     }
@@ -128,6 +137,9 @@ impl Dispatcher {
         if !spec.arity_fits(command.argc()) {
             return self.reject_arity(spec);
         }
+        if let Some(why) = self.out_of_context(spec) {
+            return self.reject(why);
+        }
         if self.multi.is_some() {
             return self.in_multi(spec, command);
         }
@@ -139,6 +151,7 @@ impl Dispatcher {
             Treatment::Anywhere => {
                 self.forward(self.any_shard(), command, Isolation::None, Family::Read)
             }
+            Treatment::Channels(what) => self.channels(what, spec, command),
             Treatment::Own(own) => self.own(own, spec, command),
             Treatment::Refused(reason) => self.reject(refusal::refused(spec, reason)),
         }
@@ -411,10 +424,13 @@ impl Dispatcher {
     /// it is answered, so that what the client pipelined keeps its order on every shard.
     pub(super) fn transact(&mut self, plan: Plan, answer: Answer) -> Flow {
         let slot = self.session.open_slot();
-        let session = Rc::clone(&self.session);
+        let sink: Rc<dyn ReplySink> = match answer {
+            Answer::Exec => self.exec_sink(),
+            Answer::Bare => Rc::<Session>::clone(&self.session),
+        };
         self.context
             .engine
-            .transact(plan, answer, move |reply| session.complete(slot, reply));
+            .transact(plan, answer, move |reply| sink.deliver(slot, reply));
         Flow::Bar
     }
 
@@ -434,6 +450,7 @@ impl Dispatcher {
                 spec,
                 "is not supported by this version of lockstep",
             )),
+            Own::Ping if let Some(flow) = self.ping_listening(command) => flow,
             _ => {
                 let mut out = BytesMut::new();
                 self.answer(own, spec, command, &mut out);

@@ -4,6 +4,7 @@
 //! * [`session`]: its replies, kept in the order of the requests;
 //! * [`dispatch`]: a command outside MULTI → shard, pieces, or an answer of our own;
 //! * [`multi`]: MULTI, EXEC, DISCARD, and what happens in between;
+//! * [`subscriber`]: what a client listens to; the commands for it are in `channels`;
 //! * [`own`]: commands about the connection, answered here;
 //! * [`lane`]: what a client sets its connection to: protocol, database, replies;
 //! * [`gather`]: split reads, from pieces to one reply;
@@ -11,6 +12,7 @@
 //! * [`refusal`]: every error text that is not a server's;
 //! * [`tally`]: what sessions count.
 
+mod channels;
 pub mod client;
 pub mod dispatch;
 pub mod gather;
@@ -20,6 +22,7 @@ pub mod multi;
 pub mod own;
 pub mod refusal;
 pub mod session;
+pub mod subscriber;
 pub mod tally;
 
 use std::cell::{Cell, RefCell};
@@ -31,6 +34,7 @@ use bytes::BytesMut;
 
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::engine::channels::Hub;
 use crate::keyspace::{CommandTable, Topology};
 use crate::metrics::Metrics;
 use crate::turn::Turn;
@@ -47,6 +51,8 @@ pub struct Context {
     pub server: Arc<ServerInfo>,
     /// Links, pools, and the driver of transactions.
     pub engine: Rc<Engine>,
+    /// Subscriptions.
+    pub hub: Rc<Hub>,
     /// The dirty lists.
     pub turn: Rc<Turn>,
     /// Counters.
