@@ -1,6 +1,7 @@
 //! The way to the shards.
 //!
 //! * [`link`]: the connection that all clients of a worker share, pipelined;
+//! * [`feed`]: the connection on which a shard speaks unasked: messages of channels;
 //! * [`hold`]: replies that may not leave yet; [`afar`]: what they wait for;
 //! * [`rules`]: when they may, and when a split read holds together;
 //! * [`armed`]: the one on which what touches several slots of a shard takes effect;
@@ -15,6 +16,7 @@
 mod afar;
 pub mod armed;
 pub mod connect;
+pub mod feed;
 mod gauges;
 pub mod hold;
 pub mod link;

@@ -54,6 +54,15 @@ pub struct Config {
     /// Bytes of replies that may wait for a client to take them; above this nothing more is
     /// read from it.
     pub client_output_bytes_max: usize,
+    /// Bytes of messages that may wait for a subscriber to take them; one that lets more pile up
+    /// is disconnected.
+    pub pubsub_output_bytes_max: usize,
+    /// The same, for a subscriber that stays above it longer than `pubsub_output_soft_time`.
+    pub pubsub_output_soft_bytes: usize,
+    /// How long a subscriber may stay above `pubsub_output_soft_bytes`.
+    pub pubsub_output_soft_time: Duration,
+    /// Channels and patterns that one client may be subscribed to.
+    pub client_subscriptions_max: usize,
     /// A client that sends nothing for this long is disconnected; zero: never.
     pub idle_timeout: Duration,
     /// Interval of TCP keepalive probes on clients' and shards' connections; zero: none.
@@ -127,6 +136,10 @@ impl Config {
             client_inflight_max: 0,
             client_input_bytes_max: 0,
             client_output_bytes_max: 0,
+            pubsub_output_bytes_max: 0,
+            pubsub_output_soft_bytes: 0,
+            pubsub_output_soft_time: Duration::ZERO,
+            client_subscriptions_max: 0,
             idle_timeout: Duration::ZERO,
             tcp_keepalive: Duration::ZERO,
             inline_bytes_max: 0,

@@ -134,6 +134,47 @@ pub static SETTINGS: &[Setting] = &[
                read from it.",
     },
     Setting {
+        name: "pubsub-output-bytes-max",
+        group: Group::Clients,
+        kind: Bytes {
+            default: 32 * MIB,
+            range: 64 * KIB..=64 * GIB,
+            set: |c, v| c.pubsub_output_bytes_max = v,
+        },
+        help: "Messages that may wait for one subscriber to take them; it is disconnected when \
+               there are more, as by client-output-buffer-limit of Redis.",
+    },
+    Setting {
+        name: "pubsub-output-soft-bytes",
+        group: Group::Clients,
+        kind: Bytes {
+            default: 8 * MIB,
+            range: 64 * KIB..=64 * GIB,
+            set: |c, v| c.pubsub_output_soft_bytes = v,
+        },
+        help: "The same, when there are more all through pubsub-output-soft-ms.",
+    },
+    Setting {
+        name: "pubsub-output-soft-ms",
+        group: Group::Clients,
+        kind: Millis {
+            default: 60_000,
+            range: 0..=HOUR_MS,
+            set: |c, v| c.pubsub_output_soft_time = v,
+        },
+        help: "How long a subscriber may stay above pubsub-output-soft-bytes.",
+    },
+    Setting {
+        name: "client-subscriptions-max",
+        group: Group::Clients,
+        kind: Count {
+            default: 100_000,
+            range: 1..=100_000_000,
+            set: |c, v| c.client_subscriptions_max = v,
+        },
+        help: "Channels and patterns that one client may be subscribed to.",
+    },
+    Setting {
         name: "idle-timeout-ms",
         group: Group::Clients,
         kind: Millis {

@@ -6,6 +6,7 @@
 //! * [`recover`]: drives a recoverer;
 //! * [`census`]: looks for what nobody finishes, and measures it;
 //! * [`turnstile`]: first come, first served inside the process;
+//! * [`channels`]: who listens to what, over one connection per shard;
 //! * [`blocking`]: commands that wait for data;
 //! * [`guarded`]: what touches several slots of one shard;
 //! * [`watching`]: what clients watch, on connections of their own;
@@ -21,6 +22,7 @@
 pub mod attempt;
 pub mod blocking;
 mod census;
+pub mod channels;
 mod conditional;
 mod decide;
 pub mod errors;

@@ -6,11 +6,13 @@ use bytes::BytesMut;
 use tokio::task::AbortHandle;
 
 use super::Context;
+use super::channels::Fixes;
 use super::gather::{Gather, Pieces};
 use super::own::Identity;
 use super::refusal::{self, fixed};
 use super::session::{Session, Want};
-use crate::backend::{How, Isolation, Link};
+use super::subscriber::Subscriber;
+use crate::backend::{How, Isolation, Link, ReplySink};
 use crate::engine::Answer;
 use crate::engine::lanes::Links;
 use crate::engine::watching::Watching;
@@ -59,15 +61,19 @@ pub struct Dispatcher {
     pub(super) waiting: Option<AbortHandle>,
     /// What the client watches; some since its last WATCH that nothing has ended.
     pub(super) watching: Option<Rc<Watching>>,
+    pub(super) subscriber: Rc<Subscriber>,
+    /// Counts of subscribers in the reply to EXEC, to be put right.
+    pub(super) fixes: Fixes,
 }
 
 impl Drop for Dispatcher {
-    /// The client is gone: nobody waits any more.
+    /// The client is gone: nobody waits any more, nor listens.
     fn drop(&mut self) {
         if let Some(wait) = &self.waiting {
             wait.abort();
         }
         self.unwatch();
+        self.subscriber.leave_all(&self.context.hub);
     }
 }
 
@@ -77,6 +83,8 @@ impl Dispatcher {
         Self {
             lane: Lane::FIRST,
             links: context.engine.first_links(),
+            subscriber: Subscriber::new(&session, &context.config),
+            fixes: Fixes::new(),
             context,
             session,
             multi: None,
@@ -100,7 +108,8 @@ impl Dispatcher {
         self.is_closing
     }
 
-    /// Whether the process drains and this client is in the middle of nothing.
+    /// Whether the process drains and this client is in the middle of nothing. Who listens is
+    /// not: it will listen elsewhere.
     pub fn is_to_drain(&self) -> bool {
         self.context.is_draining.get() && self.multi.is_none() && self.watching.is_none()
     }
@@ -133,6 +142,9 @@ impl Dispatcher {
         if !spec.arity_fits(command.argc()) {
             return self.reject_arity(spec);
         }
+        if let Some(why) = self.out_of_context(spec) {
+            return self.reject(why);
+        }
         if self.multi.is_some() {
             return self.in_multi(spec, command);
         }
@@ -146,6 +158,7 @@ impl Dispatcher {
             }
             Treatment::Flush => self.flush(command),
             Treatment::Whole(whole) => self.whole(whole, command),
+            Treatment::Channels(what) => self.channels(what, spec, command),
             Treatment::Own(own) => self.own(own, spec, command),
             Treatment::Refused(reason) => self.reject(refusal::refused(spec, reason)),
         }
@@ -419,10 +432,13 @@ impl Dispatcher {
     /// it is answered, so that what the client pipelined keeps its order on every shard.
     pub(super) fn transact(&mut self, plan: Plan, answer: Answer) -> Flow {
         let slot = self.session.open_slot();
-        let session = Rc::clone(&self.session);
+        let sink: Rc<dyn ReplySink> = match answer {
+            Answer::Exec => self.exec_sink(),
+            Answer::Bare => Rc::<Session>::clone(&self.session),
+        };
         self.context
             .engine
-            .transact(plan, answer, move |reply| session.complete(slot, reply));
+            .transact(plan, answer, move |reply| sink.deliver(slot, reply));
         Flow::Bar
     }
 
@@ -439,6 +455,7 @@ impl Dispatcher {
             Own::Exec => self.reject(fixed::EXEC_WITHOUT_MULTI),
             Own::Discard => self.reject(fixed::DISCARD_WITHOUT_MULTI),
             Own::Quit => self.quit(),
+            Own::Ping if let Some(flow) = self.ping_listening(command) => flow,
             _ => {
                 if own == Own::Unwatch {
                     self.unwatch();

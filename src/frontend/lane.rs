@@ -24,6 +24,7 @@ impl Dispatcher {
             && let Some(links) = self.context.engine.links_of(lane)
         {
             (self.lane, self.links) = (lane, links);
+            self.subscriber.speak(lane.protocol);
         }
         self.session.begin_command();
         let flow = self.dispatch(command);
@@ -43,6 +44,7 @@ impl Dispatcher {
         // Opened by the answer, if it was not before.
         if let Some(links) = self.context.engine.links_of(self.lane) {
             self.links = links;
+            self.subscriber.speak(self.lane.protocol);
         }
         if is_error(&out) {
             self.context.metrics.errors[ErrorKind::Command].increment(1);
@@ -61,6 +63,8 @@ impl Dispatcher {
         }
         self.multi = None;
         self.unwatch();
+        self.subscriber.leave_all(&self.context.hub);
+        self.subscriber.speak(Protocol::Resp2);
         self.identity.name.clear();
         self.session.speak_again();
         self.session.reply(|out| build::status(out, "RESET"));

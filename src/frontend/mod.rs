@@ -4,6 +4,7 @@
 //! * [`session`]: its replies, kept in the order of the requests;
 //! * [`dispatch`]: a command outside MULTI → shard, pieces, or an answer of our own;
 //! * [`multi`]: MULTI, EXEC, DISCARD, and what happens in between;
+//! * [`subscriber`]: what a client listens to; the commands for it are in `channels`;
 //! * [`own`]: commands about the connection, answered here;
 //! * [`lane`]: what a client sets its connection to: protocol, database, replies;
 //! * [`gather`]: split reads, from pieces to one reply;
@@ -13,6 +14,7 @@
 //! * [`tally`]: what sessions count;
 //! * [`whole`]: commands about the whole keyspace, or about every shard.
 
+mod channels;
 pub mod client;
 pub mod dispatch;
 mod flush;
@@ -23,6 +25,7 @@ pub mod multi;
 pub mod own;
 pub mod refusal;
 pub mod session;
+pub mod subscriber;
 pub mod tally;
 pub mod watch;
 mod whole;
@@ -36,6 +39,7 @@ use bytes::BytesMut;
 
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::engine::channels::Hub;
 use crate::keyspace::{CommandTable, Topology};
 use crate::metrics::Metrics;
 use crate::turn::Turn;
@@ -52,6 +56,8 @@ pub struct Context {
     pub server: Arc<ServerInfo>,
     /// Links, pools, and the driver of transactions.
     pub engine: Rc<Engine>,
+    /// Subscriptions.
+    pub hub: Rc<Hub>,
     /// The dirty lists.
     pub turn: Rc<Turn>,
     /// Counters.

@@ -11,11 +11,11 @@ use bytes::BytesMut;
 use super::dispatch::{Dispatcher, Flow};
 use super::gather::scanned_before;
 use super::refusal::{self, fixed};
-use super::session::{Session, Want};
+use super::session::Want;
 use crate::backend::How;
 use crate::engine::{Answer, errors};
 use crate::failpoint;
-use crate::keyspace::{CommandSpec, Lookup, Own, Treatment};
+use crate::keyspace::{Channels, CommandSpec, Lookup, Own, Treatment};
 use crate::metrics::{ErrorKind, Family, Limit};
 use crate::resp::{Command, CommandScanner, Kind, Lane, Scan, build, is_error, kind};
 use crate::txn::plan::{Home, Misplaced, Plan};
@@ -27,6 +27,7 @@ const WHOLE_IN_MULTI: &str = "concerns every shard, and cannot be part of a tran
 impl Dispatcher {
     pub(super) fn begin(&mut self) -> Flow {
         self.multi = Some(Queue::default());
+        self.fixes.clear();
         self.session.reply(|out| build::status(out, "OK"));
         Flow::Next
     }
@@ -51,6 +52,10 @@ impl Dispatcher {
             _ if spec.is(crate::keyspace::Flag::NoMulti) => return self.reject(fixed::NO_MULTI),
             Treatment::Refused(reason) => return self.reject(refusal::refused(spec, reason)),
             Treatment::Whole(_) => return self.reject(refusal::refused(spec, WHOLE_IN_MULTI)),
+            Treatment::Channels(what) => match self.channels_in_multi(what, spec, command) {
+                Ok(target) => target,
+                Err(why) => return self.reject(why),
+            },
             Treatment::Own(Own::Ping | Own::Echo) | Treatment::Anywhere => {
                 Target::Whole(Home::Nowhere)
             }
@@ -167,20 +172,20 @@ impl Dispatcher {
     /// queue has run.
     pub(super) fn done_entering(&mut self, lane: Lane) -> impl FnOnce(&[u8]) + 'static {
         let slot = self.session.open_slot();
-        let session = Rc::clone(&self.session);
+        let (session, sink) = (Rc::clone(&self.session), self.exec_sink());
         let is_other = lane != self.lane;
         move |reply| {
             if is_other && kind(reply) == Kind::Array {
                 session.enter_lane(lane);
             }
-            session.complete(slot, reply);
+            sink.deliver(slot, reply);
         }
     }
 
     fn exec_native(&mut self, shard: u16, of_slot: Option<u16>, queue: &Queue) -> Flow {
         failpoint::at("single-before-exec");
         let slot = self.session.open_exec_slot();
-        let sink = Rc::<Session>::clone(&self.session);
+        let sink = self.exec_sink();
         let how = How {
             swallow: 1 + queue.len() as u32,
             isolation: self.context.engine.hold(of_slot),
@@ -254,6 +259,10 @@ impl Dispatcher {
                 // malformed arguments name none.
                 if spec.keys.find(command, &mut keys).is_err() {
                     keys.clear();
+                }
+                if matches!(spec.treatment, Treatment::Channels(Channels::Publish(_))) {
+                    // So that no branch is without a slot to lock.
+                    keys.push(1);
                 }
                 let shard = target.shard().unwrap_or(anywhere);
                 plan.add_whole(self.place(shard), command, &keys);

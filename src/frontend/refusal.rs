@@ -27,6 +27,10 @@ pub mod fixed {
     pub const AUTH_UNSET: &str = "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?";
     pub const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
     pub const MAX_CLIENTS: &str = "ERR max number of clients reached";
+    pub const RESERVED_CHANNEL: &str =
+        "ERR channels that begin with '__lockstep:' are reserved for lockstep itself";
+    pub const TOO_MANY_SUBSCRIPTIONS: &str =
+        "ERR this client would have more subscriptions than client-subscriptions-max";
     pub const QUEUE_TOO_BIG: &str = "ERR the queue of this MULTI exceeds client-input-bytes-max";
 }
 
@@ -81,6 +85,14 @@ pub fn hello_option(option: &[u8]) -> Vec<u8> {
 /// Wrong number of arguments.
 pub fn arity(spec: &CommandSpec) -> String {
     format!("ERR wrong number of arguments for '{}' command", spec.name)
+}
+
+/// A command that a client cannot give while it listens, in RESP2.
+pub fn listens(spec: &CommandSpec) -> String {
+    format!(
+        "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+        spec.name
+    )
 }
 
 /// A command that lockstep does not serve.

@@ -16,6 +16,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::subscriber::Patience;
 use super::tally::Tally;
 use crate::backend::{Failure, ReplySink};
 use crate::engine::errors;
@@ -64,6 +65,8 @@ pub struct Session {
     replies: Cell<Replies>,
     /// To be entered before the next command.
     lane: Cell<Option<Lane>>,
+    /// Whether messages of channels may come for it at any time.
+    is_listening: Cell<bool>,
     io: RefCell<Io>,
 }
 
@@ -88,6 +91,8 @@ struct Io {
     /// The last write stopped half way: the task is woken when the socket takes more.
     is_blocked: bool,
     failed: Option<io::ErrorKind>,
+    /// Since when more messages wait than a subscriber may let wait for long.
+    full_since: Option<Instant>,
 }
 
 enum Slot {
@@ -134,6 +139,7 @@ impl Session {
             wants: None,
             is_blocked: false,
             failed: None,
+            full_since: None,
         };
         Rc::new(Self {
             id,
@@ -141,6 +147,7 @@ impl Session {
             is_special: Cell::new(false),
             replies: Cell::default(),
             lane: Cell::new(None),
+            is_listening: Cell::new(false),
             turn,
             tally,
             io: RefCell::new(io),
@@ -285,7 +292,7 @@ impl Session {
     /// the client; whether it did.
     pub fn close_if_idle(&self, now: Instant, limit: Duration) -> bool {
         let idle_for = now.saturating_duration_since(self.active_at.get());
-        if idle_for < limit || !self.is_finished() {
+        if idle_for < limit || !self.is_finished() || self.is_listening.get() {
             return false;
         }
         let known = self.io.borrow_mut().failed.replace(io::ErrorKind::TimedOut);
@@ -294,6 +301,49 @@ impl Session {
         }
         self.wake();
         true
+    }
+
+    /// Whether messages may come at any time: such a client is never idle.
+    pub fn listens(&self, is_listening: bool) {
+        self.is_listening.set(is_listening);
+    }
+
+    /// Writes a message, between replies. A client to which too much is owed then is cut off.
+    pub fn push(self: &Rc<Self>, write: impl FnOnce(&mut BytesMut), patience: &Patience) {
+        let mut io = self.io.borrow_mut();
+        if io.failed.is_some() {
+            return;
+        }
+        write(&mut io.out);
+        self.mark_dirty(&mut io);
+        self.cut_off_if_slow(&mut io, patience);
+    }
+
+    /// Cuts a listener off that has let too much pile up for too long. Called now and then.
+    pub fn check_patience(&self, patience: &Patience) {
+        if self.is_listening.get() {
+            self.cut_off_if_slow(&mut self.io.borrow_mut(), patience);
+        }
+    }
+
+    fn cut_off_if_slow(&self, io: &mut Io, patience: &Patience) {
+        let (waiting, now) = (io.out.len(), self.turn.now());
+        if waiting <= patience.soft_bytes.min(patience.hard_bytes) {
+            io.full_since = None;
+            return;
+        }
+        let since = *io.full_since.get_or_insert(now);
+        let is_over = waiting > patience.hard_bytes
+            || now.saturating_duration_since(since) > patience.soft_time;
+        if is_over && io.failed.is_none() {
+            io.cut_off();
+            self.tally.hit(Limit::PubsubOutput);
+            tracing::warn!(
+                client = self.id,
+                waiting,
+                "a subscriber takes its messages too slowly"
+            );
+        }
     }
 
     /// The limit of the settings that keeps a client from having this room, if one does. (There
@@ -415,6 +465,11 @@ impl Io {
         {
             return false;
         }
+        self.cut_off();
+        true
+    }
+
+    fn cut_off(&mut self) {
         (self.out, self.ready_bytes) = (BytesMut::new(), 0);
         self.head += self.ring.len() as u64;
         self.ring = VecDeque::new();
@@ -422,7 +477,6 @@ impl Io {
         if let Some(task) = self.task.take() {
             task.wake();
         }
-        true
     }
 
     fn wake_if_wanted(&mut self) {

@@ -176,6 +176,10 @@ label! {
         /// `client-output-bytes-max`: reading from the client paused, or, when several times as
         /// much was owed to it, it was disconnected.
         ClientOutput = "client_output",
+        /// `pubsub-output-bytes-max`, or the soft limit for too long: a subscriber was disconnected.
+        PubsubOutput = "pubsub_output",
+        /// `client-subscriptions-max`.
+        Subscriptions = "subscriptions",
         /// `inline-bytes-max`.
         InlineBytes = "inline_bytes",
         /// `args-max`.

@@ -53,6 +53,10 @@ pub struct Metrics {
     pub limits_hit: Arc<Per<Limit, Counter>>,
     /// Per shard, in the order of the shard map.
     pub shards: Vec<ShardMetrics>,
+    /// Subscriptions of clients.
+    pub subscriptions: Gauge,
+    /// Messages given to clients.
+    pub messages: Counter,
     /// Transactions finished: `transactions[scope][outcome]`.
     pub transactions: Per<Scope, Per<Outcome, Counter>>,
     /// Duration of the steps of distributed transactions, in seconds.
@@ -105,6 +109,10 @@ pub struct ShardMetrics {
     pub pinned: PoolMetrics,
     /// Those set apart for clients that watch keys.
     pub watch: PoolMetrics,
+    /// Channels and patterns that it is asked for.
+    pub subscriptions: Gauge,
+    /// Connections with subscriptions that were lost.
+    pub interruptions: Counter,
     /// Replies held since a transaction that has their key is settling.
     pub held: Gauge,
     /// EXECs on the armed connection.
@@ -162,6 +170,8 @@ impl Metrics {
             errors: Per::new(|l| maker.counter(&names::ERRORS, &[text(l)])),
             shards: shards.iter().map(shard).collect(),
             limits_hit,
+            subscriptions: maker.gauge(&names::SUBSCRIPTIONS, &[]),
+            messages: maker.counter(&names::MESSAGES, &[]),
             transactions: Per::new(|scope| {
                 Per::new(|l| maker.counter(&names::TRANSACTIONS, &[text(scope), text(l)]))
             }),
@@ -257,6 +267,8 @@ impl Maker {
                 waits: counter(&names::WATCH_WAITS),
                 wait: histogram(&names::WATCH_WAIT),
             },
+            subscriptions: gauge(&names::SHARD_SUBSCRIPTIONS),
+            interruptions: counter(&names::INTERRUPTIONS),
             held: gauge(&names::HELD_REPLIES),
             armed_execs: counter(&names::ARMED_EXECS),
             armed_broken: counter(&names::ARMED_BROKEN),

@@ -123,6 +123,15 @@ metrics! {
     ARMED_RUNS = "armed_runs_total" Counter, ["shard", "result"],
         "Commands and transactions over several slots of one shard, by what became of them on the armed connection. kept_out: the shard was busy with transactions over several shards, so it took another way.";
 
+    SUBSCRIPTIONS = "subscriptions" Gauge, [],
+        "Subscriptions of clients to channels and patterns.";
+    SHARD_SUBSCRIPTIONS = "shard_subscriptions" Gauge, ["shard"],
+        "Channels and patterns that the shard is asked for, by each worker once.";
+    MESSAGES = "messages_total" Counter, [],
+        "Messages of channels given to clients.";
+    INTERRUPTIONS = "subscription_interruptions_total" Counter, ["shard"],
+        "How often a connection with subscriptions was lost: what was published until they were renewed is lost to their clients.";
+
     TRANSACTIONS = "transactions_total" Counter, ["scope", "outcome"],
         "Transactions finished (EXEC, and split writes as distributed ones), as the client was told.";
     STEP = "transaction_step_seconds" Histogram(LATENCY), ["step"],

@@ -25,6 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use crate::config::Config;
+use crate::engine::channels::audience::Audience;
 use crate::engine::turnstile::Turnstile;
 use crate::frontend::ServerInfo;
 use crate::frontend::refusal::fixed;
@@ -69,6 +70,8 @@ pub(crate) struct Common {
     pub table: Arc<CommandTable>,
     pub info: Arc<ServerInfo>,
     pub turnstile: Arc<Turnstile>,
+    /// Who listens to what, over all workers.
+    pub audience: Arc<Audience>,
     pub shutdown: Shutdown,
     pub clients: Arc<AtomicUsize>,
     /// By shard.
@@ -118,6 +121,7 @@ impl Server {
                 started: std::time::Instant::now(),
             }),
             turnstile: Arc::default(),
+            audience: Arc::default(),
             shutdown,
             clients: Arc::default(),
             standings,

@@ -18,12 +18,15 @@ use tokio::task::spawn_local;
 
 use super::discover::dial;
 use super::{Accepted, Common, HANDOVER_MAX};
+use crate::backend::feed::Feed;
 use crate::backend::link::LinkOptions;
 use crate::backend::pinned::{Bound, PoolOptions};
 use crate::backend::{Armed, Link, Pool};
 use crate::config::{Config, IsolationLevel};
+use crate::engine::channels::Hub;
 use crate::engine::turnstile::Turnstile;
 use crate::engine::{Engine, Times, Ways};
+use crate::frontend::subscriber::Patience;
 use crate::frontend::tally::Tally;
 use crate::frontend::{Context, client};
 use crate::metrics::{Limit, Metrics};
@@ -160,11 +163,19 @@ async fn tick(context: Rc<Context>, common: Common) {
             }
         }
         context.engine.check_times(now);
+        for feed in context.hub.feeds() {
+            feed.check_time(now);
+        }
         context.engine.publish();
         context.tally.publish();
         if now.saturating_duration_since(swept) >= SWEEP {
             swept = now;
             close_idle(&context, now);
+            let patience = Patience::of(&context.config);
+            let sessions = context.sessions.borrow();
+            sessions
+                .values()
+                .for_each(|session| session.check_patience(&patience));
         }
     }
 }
@@ -187,12 +198,14 @@ fn context(common: &Common) -> Rc<Context> {
     let turn = Rc::new(Turn::default());
     let turnstile = Arc::clone(&common.turnstile);
     let engine = engine(config, &common.metrics, turnstile, &turn);
+    let hub = hub(common, &turn);
     Rc::new(Context {
         config: Arc::clone(config),
         topology: Arc::clone(&common.topology),
         table: Arc::clone(&common.table),
         server: Arc::clone(&common.info),
         engine,
+        hub,
         turn,
         tally: Rc::new(Tally::new(Arc::clone(&common.metrics))),
         metrics: Arc::clone(&common.metrics),
@@ -200,6 +213,34 @@ fn context(common: &Common) -> Rc<Context> {
         sessions: RefCell::new(HashMap::new()),
         buffer: RefCell::new(BytesMut::new()),
     })
+}
+
+/// Subscriptions over a feed for each shard; the feeds run as tasks from now on.
+fn hub(common: &Common, turn: &Rc<Turn>) -> Rc<Hub> {
+    let config = &common.config;
+    let shards = config.shards.iter().zip(&common.metrics.shards);
+    let feeds = shards.enumerate().map(|(number, (address, metrics))| {
+        let options = link_options(config, limits(config));
+        let (dial, turn) = (dial(config, address), Rc::clone(turn));
+        Feed::new(number as u16, dial, options, turn, metrics.clone())
+    });
+    let hub = Hub::new(
+        feeds.collect(),
+        Arc::clone(&common.topology),
+        Arc::clone(&common.audience),
+        Arc::clone(&common.metrics),
+    );
+    for feed in hub.feeds() {
+        spawn_local(Rc::clone(feed).run(Rc::<Hub>::clone(&hub)));
+    }
+    hub
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        reply_bytes_max: config.reply_bytes_max,
+        ..Limits::default()
+    }
 }
 
 /// Links and pools to all shards, and the engine over them. Must run on a thread with local
@@ -210,10 +251,7 @@ pub(crate) fn engine(
     turnstile: Arc<Turnstile>,
     turn: &Rc<Turn>,
 ) -> Rc<Engine> {
-    let limits = Limits {
-        reply_bytes_max: config.reply_bytes_max,
-        ..Limits::default()
-    };
+    let limits = limits(config);
     let mut ways = Vec::new();
     for (address, metrics) in config.shards.iter().zip(&metrics.shards) {
         let dial = dial(config, address);
