@@ -19,6 +19,7 @@ const PURE: &[&str] = &["resp", "keyspace", "txn"];
 const LEAVES: &[&str] = &[
     "build",
     "failpoint",
+    "transport",
     "config",
     "readiness",
     "shutdown",

@@ -13,7 +13,7 @@
 //! [`frontend`] or, without any proxy, through [`console`].
 //!
 //! Imports point one way: `resp <- keyspace <- txn <- engine <- operator <- frontend <- main`,
-//! and `resp <- backend <- engine`; `config`, `metrics`, `shutdown` and `failpoint` are leaves. `resp`,
+//! and `resp <- backend <- engine`; `config`, `metrics`, `shutdown`, `transport` and `failpoint` are leaves. `resp`,
 //! `keyspace` and `txn` are pure: no clock, no randomness, no tokio. `integration/tidy.rs` and a
 //! lint hold all that.
 
@@ -38,6 +38,7 @@ pub mod resp;
 pub mod run;
 pub mod server;
 pub mod shutdown;
+pub mod transport;
 pub mod turn;
 #[deny(clippy::disallowed_methods)]
 pub mod txn;

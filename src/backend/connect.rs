@@ -5,17 +5,21 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::Cause;
 use crate::resp::{Lane, Limits, Protocol, ReplyScanner, build, error_text, is_error};
+use crate::transport::Stream;
+use crate::transport::tls::Connector;
 
 /// How to reach one shard.
 #[derive(Clone, Debug)]
 pub struct Dial {
-    /// `host:port`.
+    /// `host:port`, or `unix:` and a path.
     pub address: String,
+    /// TLS towards the shard, if it is to be.
+    pub tls: Option<Connector>,
     /// User towards the shard; empty for the default user.
     pub user: String,
     /// Password towards the shard; empty for none.
@@ -32,13 +36,9 @@ impl Dial {
     ///
     /// # Errors
     /// A text that names the shard and says what failed, its own words included.
-    pub async fn connect(&self, lane: Lane) -> Result<TcpStream, Cause> {
+    pub async fn connect(&self, lane: Lane) -> Result<Stream, Cause> {
         let attempt = async {
-            let stream = TcpStream::connect(&self.address)
-                .await
-                .map_err(|e| e.to_string())?;
-            stream.set_nodelay(true).map_err(|e| e.to_string())?;
-            keep_alive(&stream).map_err(|e| e.to_string())?;
+            let stream = self.open().await.map_err(|e| e.to_string())?;
             self.greet(stream, lane).await
         };
         let failed = match timeout(self.connect_timeout, attempt).await {
@@ -55,12 +55,27 @@ impl Dial {
         )))
     }
 
-    async fn greet(&self, mut stream: TcpStream, lane: Lane) -> Result<TcpStream, String> {
+    async fn open(&self) -> std::io::Result<Stream> {
+        if let Some(path) = self.address.strip_prefix("unix:") {
+            return UnixStream::connect(path).await.map(Stream::Unix);
+        }
+        let stream = TcpStream::connect(&self.address).await?;
+        stream.set_nodelay(true)?;
+        keep_alive(&stream)?;
+        let Some(tls) = &self.tls else {
+            return Ok(Stream::Tcp(stream));
+        };
+        let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
+        tls.connect(host.trim_matches(['[', ']']), stream).await
+    }
+
+    async fn greet(&self, mut stream: Stream, lane: Lane) -> Result<Stream, String> {
         let (greeting, replies) = self.greeting(lane);
         stream
             .write_all(&greeting)
             .await
             .map_err(|e| e.to_string())?;
+        stream.flush().await.map_err(|e| e.to_string())?;
         let (mut buffer, mut scanner, mut start) = (
             BytesMut::with_capacity(1024),
             ReplyScanner::new(Limits::default()),

@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::net::TcpStream;
 
 use super::link::LinkOptions;
 use super::{Cause, Dial, Failure, ReplySink};
 use crate::metrics::{Limit, ShardMetrics};
 use crate::resp::{self, Lane, Protocol, ReplyScanner};
+use crate::transport::Stream;
 use crate::turn::{Flush, Turn};
 
 /// A shard that is silent for so long is asked whether it is still there.
@@ -55,7 +55,7 @@ enum Phase {
     Idle,
     /// Commands are accepted, and wait in the buffer.
     Connecting,
-    Up(TcpStream),
+    Up(Stream),
     /// Commands are refused with this cause.
     Down(Cause),
 }
@@ -204,7 +204,7 @@ impl Feed {
     }
 
     /// Ends when the connection is lost, with the cause.
-    async fn serve(self: &Rc<Self>, stream: TcpStream, owner: &dyn FeedOwner) -> Cause {
+    async fn serve(self: &Rc<Self>, stream: Stream, owner: &dyn FeedOwner) -> Cause {
         self.metrics.connects.increment(1);
         {
             let mut inner = self.inner.borrow_mut();
@@ -371,7 +371,10 @@ impl Inner {
             }
         }
         self.out = BytesMut::new();
-        Ok(())
+        match Pin::new(stream).poll_flush(cx) {
+            Poll::Ready(flushed) => flushed,
+            Poll::Pending => Ok(()),
+        }
     }
 }
 

@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::net::TcpStream;
 
 use super::gauges::Gauges;
 use super::hold::{Check, Hold, Isolation, NO, Receiver, slots};
@@ -27,6 +26,7 @@ use super::rules::{Settling, known_epoch};
 use super::{Cause, Dial, Failure, ReplySink};
 use crate::metrics::{Limit, ShardMetrics};
 use crate::resp::{self, Lane, ReplyError};
+use crate::transport::Stream;
 use crate::turn::{Flush, Turn};
 
 /// Bounds and times of a link.
@@ -58,7 +58,7 @@ pub struct Link {
 enum Phase {
     /// Requests are accepted, and wait in the buffer.
     Connecting,
-    Up(TcpStream),
+    Up(Stream),
     /// Requests are refused with this cause.
     Down(Cause),
 }
@@ -253,7 +253,7 @@ impl Link {
     }
 
     /// Ends when the connection is lost, with the cause.
-    async fn serve(self: &Rc<Self>, stream: TcpStream) -> Cause {
+    async fn serve(self: &Rc<Self>, stream: Stream) -> Cause {
         self.metrics.connects.increment(1);
         self.inner.borrow_mut().phase = Phase::Up(stream);
         self.clone().flush(self.turn.tick());
@@ -551,6 +551,9 @@ impl Inner {
                     bytes::Buf::advance(&mut self.out, count);
                 }
             }
+        }
+        if let Poll::Ready(Err(error)) = Pin::new(&mut *stream).poll_flush(cx) {
+            return Err(error);
         }
         if self.out.capacity() > READ_BYTES_MAX {
             self.out = BytesMut::with_capacity(BUFFER_BYTES_MIN);

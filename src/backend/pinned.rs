@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::{Cause, Dial, Failure};
 use crate::metrics::{Limit, PoolMetrics, Portion, ShardMetrics};
 use crate::resp::{Lane, Limits, Protocol, ReplyError, ReplyScanner, build, is_error};
+use crate::transport::Stream;
 
 /// Bounds and times of a pool.
 #[derive(Clone, Debug)]
@@ -124,7 +124,7 @@ impl Pool {
         loop {
             let found = idle.iter().rposition(|connection| connection.lane == lane);
             let is_full = in_use + idle.len() > self.options.connections_max;
-            let connection = match found {
+            let mut connection = match found {
                 Some(at) => idle.remove(at),
                 None if is_full => idle.pop()?,
                 None => return None,
@@ -176,7 +176,7 @@ enum ReadError {
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     buffer: BytesMut,
     scanner: ReplyScanner,
     lane: Lane,
@@ -254,8 +254,8 @@ impl Pinned {
     }
 
     /// Whether the connection stands, as far as can be told without asking.
-    pub fn is_alive(&self) -> bool {
-        self.connection.as_ref().is_some_and(Connection::is_quiet)
+    pub fn is_alive(&mut self) -> bool {
+        self.connection.as_mut().is_some_and(Connection::is_quiet)
     }
 
     /// Goes on in this protocol.
@@ -345,16 +345,16 @@ impl Drop for Pinned {
 
 impl Connection {
     /// Nothing was asked, so anything there is to read is the end or does not belong here.
-    fn is_quiet(&self) -> bool {
-        let unasked = self.stream.try_read(&mut [0; 1]);
-        matches!(unasked, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    fn is_quiet(&mut self) -> bool {
+        self.stream.is_silent()
     }
 
     async fn write(&mut self, request: &[u8]) -> Result<(), String> {
-        self.stream
-            .write_all(request)
-            .await
-            .map_err(|e| e.to_string())
+        let written = async {
+            self.stream.write_all(request).await?;
+            self.stream.flush().await
+        };
+        written.await.map_err(|e| e.to_string())
     }
 
     async fn read(&mut self, replies: usize) -> Result<Vec<Bytes>, ReadError> {

@@ -1,9 +1,11 @@
-//! `HOST:PORT` as it stands in settings.
+//! `HOST:PORT` as it stands in settings, or `unix:` and the path of a socket.
 
 use std::fmt;
 use std::net::Ipv6Addr;
 
-/// A TCP address as written in a setting: a host name or an IP literal, and a port. Names are
+/// An address as written in a setting: a host name or an IP literal, and a port; or the path of a
+/// unix socket.
+/// Names are
 /// resolved when connecting, so that a shard may move behind its name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
@@ -20,8 +22,14 @@ impl Address {
         }
     }
 
-    /// From `HOST:PORT` or `[IPV6]:PORT`. The error says what is wrong, without the text itself.
+    /// From `HOST:PORT`, `[IPV6]:PORT` or `unix:/PATH`. The error says what is wrong, without the text itself.
     pub fn parse(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path.starts_with('/') {
+                true => Ok(Self::new(path, 0)),
+                false => Err("the path of a unix socket begins with /".into()),
+            };
+        }
         let (host, port) = text.rsplit_once(':').ok_or("expects HOST:PORT")?;
         let port = port
             .parse()
@@ -36,6 +44,11 @@ impl Address {
     /// Host name or IP literal, an IPv6 one without brackets.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// Whether it is the path of a unix socket; [`Self::host`] is the path then.
+    pub fn is_unix(&self) -> bool {
+        self.host.starts_with('/')
     }
 
     /// Port; 0 in a listening address lets the system choose.
@@ -67,6 +80,9 @@ fn valid_host(host: &str) -> Result<&str, String> {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_unix() {
+            return write!(f, "unix:{}", self.host);
+        }
         match self.host.contains(':') {
             true => write!(f, "[{}]:{}", self.host, self.port),
             false => write!(f, "{}:{}", self.host, self.port),
@@ -80,7 +96,13 @@ mod tests {
 
     #[test]
     fn addresses_are_read_and_shown_alike() {
-        for text in ["127.0.0.1:6379", "[::1]:6379", "redis-0.redis:1", "h_1:0"] {
+        for text in [
+            "unix:/run/redis.sock",
+            "127.0.0.1:6379",
+            "[::1]:6379",
+            "redis-0.redis:1",
+            "h_1:0",
+        ] {
             assert_eq!(Address::parse(text).unwrap().to_string(), text);
         }
     }

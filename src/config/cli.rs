@@ -15,7 +15,7 @@ pub fn with_flags(command: Command) -> Command {
 /// The others are accepted as well, so that one set of flags, or one file, serves for all.
 pub fn with_shard_flags(command: Command) -> Command {
     let matters = |setting: &Setting| match setting.group {
-        Group::Shards | Group::Transactions => true,
+        Group::Shards | Group::Tls | Group::Transactions => true,
         Group::Addresses => setting.kind.is_list(),
         Group::Process | Group::Clients => false,
     };

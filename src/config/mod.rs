@@ -32,8 +32,29 @@ pub struct Config {
     pub listen: Address,
     /// The shards, in the order that decides which slots each one holds. Not empty when serving.
     pub shards: Vec<Address>,
+    /// Where TLS clients connect, if at all.
+    pub tls_listen: Option<Address>,
+    /// Path of the socket where clients on this machine connect, if there is one.
+    pub listen_unix: Option<String>,
     /// Where the metrics and health endpoint listens, if at all.
     pub metrics_listen: Option<Address>,
+
+    /// The certificate that TLS clients are shown (PEM), and those that vouch for it.
+    pub tls_cert_file: Option<String>,
+    /// Its key (PEM).
+    pub tls_key_file: Option<String>,
+    /// Who vouches for certificates of clients (PEM); None: clients are not asked for any.
+    pub tls_client_ca_file: Option<String>,
+    /// Whether clients without a certificate are served all the same.
+    pub tls_client_optional: bool,
+    /// Who vouches for certificates of shards (PEM); None: no TLS towards the shards.
+    pub shard_tls_ca_file: Option<String>,
+    /// The certificate shown to shards that ask for one (PEM).
+    pub shard_tls_cert_file: Option<String>,
+    /// Its key (PEM).
+    pub shard_tls_key_file: Option<String>,
+    /// The name that shards' certificates must bear, if not that of the address.
+    pub shard_tls_name: Option<String>,
 
     /// Worker threads, each with a runtime and shard connections of its own; 0: one per core.
     pub workers: usize,
@@ -127,7 +148,17 @@ impl Config {
         Self {
             listen: Address::new("", 0),
             shards: Vec::new(),
+            tls_listen: None,
+            listen_unix: None,
             metrics_listen: None,
+            tls_cert_file: None,
+            tls_key_file: None,
+            tls_client_ca_file: None,
+            tls_client_optional: false,
+            shard_tls_ca_file: None,
+            shard_tls_cert_file: None,
+            shard_tls_key_file: None,
+            shard_tls_name: None,
             workers: 0,
             drain_timeout: Duration::ZERO,
             log_level: LogLevel::Info,

@@ -53,6 +53,31 @@ pub(super) static RULES: &[Rule] = &[
         message: "contains the address given by metrics-listen",
     },
     Rule {
+        about: &["tls-listen", "tls-cert-file", "tls-key-file"],
+        broken: |c| {
+            c.tls_listen.is_some() && (c.tls_cert_file.is_none() || c.tls_key_file.is_none())
+        },
+        message: "needs tls-cert-file and tls-key-file",
+    },
+    Rule {
+        about: &["tls-client-optional", "tls-client-ca-file"],
+        broken: |c| c.tls_client_optional && c.tls_client_ca_file.is_none(),
+        message: "needs tls-client-ca-file",
+    },
+    Rule {
+        about: &["shard-tls-cert-file", "shard-tls-key-file"],
+        broken: |c| c.shard_tls_cert_file.is_some() != c.shard_tls_key_file.is_some(),
+        message: "goes together with shard-tls-key-file",
+    },
+    Rule {
+        about: &["shard-tls-cert-file", "shard-tls-ca-file"],
+        broken: |c| {
+            c.shard_tls_ca_file.is_none()
+                && (c.shard_tls_cert_file.is_some() || c.shard_tls_name.is_some())
+        },
+        message: "needs shard-tls-ca-file: without it there is no TLS towards the shards",
+    },
+    Rule {
         about: &["shard-user", "shard-password"],
         broken: |c| c.shard_user.is_some() && c.shard_password.is_none(),
         message: "needs shard-password or shard-password-file",

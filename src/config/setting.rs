@@ -29,6 +29,8 @@ pub enum Group {
     Clients,
     /// Connections to shards.
     Shards,
+    /// Encryption, towards clients and shards.
+    Tls,
     /// Distributed transactions.
     Transactions,
 }
@@ -40,6 +42,7 @@ impl Group {
         Self::Process,
         Self::Clients,
         Self::Shards,
+        Self::Tls,
         Self::Transactions,
     ];
 
@@ -50,6 +53,7 @@ impl Group {
             Self::Process => "Process",
             Self::Clients => "Clients",
             Self::Shards => "Shards",
+            Self::Tls => "TLS",
             Self::Transactions => "Transactions",
         }
     }
@@ -116,6 +120,11 @@ pub enum Kind {
         /// Where it goes.
         set: fn(&mut Config, Option<Address>),
     },
+    /// One more address to listen on; none when nobody sets it.
+    Place {
+        /// Where it goes.
+        set: fn(&mut Config, Address),
+    },
     /// Addresses to connect to, repeatable or separated by commas; their order matters.
     Addresses {
         /// Where they go.
@@ -151,7 +160,7 @@ impl Kind {
             Self::Bytes { .. } => "BYTES",
             Self::Switch { .. } => "true|false",
             Self::Choice { .. } => "WORD",
-            Self::Listen { .. } => "HOST:PORT",
+            Self::Listen { .. } | Self::Place { .. } => "HOST:PORT",
             Self::Addresses { .. } => "HOST:PORT[,HOST:PORT…]",
             Self::Text { .. } | Self::Secret { .. } => "TEXT",
             Self::SecretFile { .. } => "FILE",
@@ -189,7 +198,7 @@ impl Kind {
             Self::Switch { .. } => "true, false".into(),
             Self::Choice { of, .. } => of.join(", "),
             Self::Listen { optional: true, .. } => "address, or empty for none".into(),
-            Self::Listen { .. } => "address".into(),
+            Self::Listen { .. } | Self::Place { .. } => "address".into(),
             Self::Addresses { .. } => "addresses".into(),
             Self::Text { .. } | Self::Secret { .. } => "text".into(),
             Self::SecretFile { .. } => "path".into(),
@@ -221,6 +230,7 @@ impl Kind {
                 set(config, Some(Address::new(default.0, default.1)));
             }
             Self::Addresses { .. }
+            | Self::Place { .. }
             | Self::Text { .. }
             | Self::Secret { .. }
             | Self::SecretFile { .. } => {}
@@ -245,6 +255,7 @@ impl Kind {
             Self::Listen { optional, set, .. } => {
                 listen(one, *optional).map(|address| set(config, address))
             }
+            Self::Place { set } => place(one).map(|address| set(config, address)),
             Self::Text { set } => not_empty(one).map(|text| set(config, text.to_owned())),
             Self::Secret { set } => not_empty(one).map(|text| set(config, Secret::new(text))),
             Self::SecretFile { set } => secret_file(one).map(|secret| set(config, secret)),
@@ -319,10 +330,19 @@ fn choice(text: &str, of: &[&str], set: impl FnOnce(&str) -> bool) -> Result<(),
 fn listen(text: &str, optional: bool) -> Result<Option<Address>, String> {
     match text.trim() {
         "" if optional => Ok(None),
-        text => Address::parse(text)
-            .map(Some)
-            .map_err(|wrong| format!("{wrong}, got {text:?}")),
+        text => match Address::parse(text) {
+            Ok(address) if address.is_unix() => Err(format!(
+                "expects HOST:PORT (listen-unix is for paths), got {text:?}"
+            )),
+            parsed => parsed
+                .map(Some)
+                .map_err(|wrong| format!("{wrong}, got {text:?}")),
+        },
     }
+}
+
+fn place(text: &str) -> Result<Address, String> {
+    listen(text, false)?.ok_or_else(|| "must not be empty".into())
 }
 
 fn not_empty(text: &str) -> Result<&str, String> {
@@ -367,7 +387,7 @@ fn apply_addresses(
 
 fn shard_address(text: &str) -> Result<Address, String> {
     match Address::parse(text) {
-        Ok(address) if address.port() == 0 => {
+        Ok(address) if address.port() == 0 && !address.is_unix() => {
             Err(format!("port 0 cannot be reached, got {text:?}"))
         }
         Ok(address) => Ok(address),

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::problem::environment_name;
 use super::setting::Kind::{
-    Addresses, Bytes, Choice, Count, Listen, Millis, Seconds, Secret, SecretFile, Switch, Text,
+    Addresses, Bytes, Choice, Count, Listen, Millis, Place, Seconds, Secret, SecretFile, Switch,
+    Text,
 };
 use super::{Group, IsolationLevel, LogFormat, LogLevel, Setting};
 
@@ -31,12 +32,28 @@ pub static SETTINGS: &[Setting] = &[
         help: "Where clients connect. Port 0 takes a free one.",
     },
     Setting {
+        name: "tls-listen",
+        group: Group::Addresses,
+        kind: Place {
+            set: |c, v| c.tls_listen = Some(v),
+        },
+        help: "Where clients connect by TLS.",
+    },
+    Setting {
+        name: "listen-unix",
+        group: Group::Addresses,
+        kind: Text {
+            set: |c, v| c.listen_unix = Some(v),
+        },
+        help: "Path of a unix socket where clients on this machine connect, too.",
+    },
+    Setting {
         name: "shard",
         group: Group::Addresses,
         kind: Addresses {
             set: |c, v| c.shards = v,
         },
-        help: "The Redis servers that hold the keys. Their order decides which keys live where: \
+        help: "The Redis servers that hold the keys (HOST:PORT, or unix: and a path). Their order decides which keys live where: \
                it must be the same at every lockstep.",
     },
     Setting {
@@ -354,6 +371,70 @@ pub static SETTINGS: &[Setting] = &[
             set: |c, v| c.shard_password = Some(v),
         },
         help: "File that holds the password for AUTH towards the shards.",
+    },
+    Setting {
+        name: "tls-cert-file",
+        group: Group::Tls,
+        kind: Text {
+            set: |c, v| c.tls_cert_file = Some(v),
+        },
+        help: "Certificate that TLS clients are shown, with those that vouch for it (PEM). This and the other files are read again when they change.",
+    },
+    Setting {
+        name: "tls-key-file",
+        group: Group::Tls,
+        kind: Text {
+            set: |c, v| c.tls_key_file = Some(v),
+        },
+        help: "Its private key (PEM).",
+    },
+    Setting {
+        name: "tls-client-ca-file",
+        group: Group::Tls,
+        kind: Text {
+            set: |c, v| c.tls_client_ca_file = Some(v),
+        },
+        help: "Who vouches for certificates of clients (PEM). If given, clients must show a valid one.",
+    },
+    Setting {
+        name: "tls-client-optional",
+        group: Group::Tls,
+        kind: Switch {
+            set: |c, v| c.tls_client_optional = v,
+        },
+        help: "Clients that show no certificate are served all the same.",
+    },
+    Setting {
+        name: "shard-tls-ca-file",
+        group: Group::Tls,
+        kind: Text {
+            set: |c, v| c.shard_tls_ca_file = Some(v),
+        },
+        help: "Who vouches for certificates of shards (PEM). If given, shards are spoken to over TLS only.",
+    },
+    Setting {
+        name: "shard-tls-cert-file",
+        group: Group::Tls,
+        kind: Text {
+            set: |c, v| c.shard_tls_cert_file = Some(v),
+        },
+        help: "Certificate shown to shards that ask for one (PEM).",
+    },
+    Setting {
+        name: "shard-tls-key-file",
+        group: Group::Tls,
+        kind: Text {
+            set: |c, v| c.shard_tls_key_file = Some(v),
+        },
+        help: "Its private key (PEM).",
+    },
+    Setting {
+        name: "shard-tls-name",
+        group: Group::Tls,
+        kind: Text {
+            set: |c, v| c.shard_tls_name = Some(v),
+        },
+        help: "Name that the shards' certificates must bear, if not the host of their address.",
     },
     Setting {
         name: "isolation",

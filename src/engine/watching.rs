@@ -113,8 +113,8 @@ impl Watching {
     /// Ends the watching by handing out the connections, by participant and with the slots
     /// watched there. None if one of them is lost: then nobody knows what was written.
     pub(super) fn end(&self) -> Option<BTreeMap<Part, (Pinned, BTreeMap<u16, Bytes>)>> {
-        let alive = |watch: &Watch| watch.connection.as_ref().is_some_and(Pinned::is_alive);
-        if self.is_broken() || !self.seats.borrow().values().all(alive) {
+        let alive = |watch: &mut Watch| watch.connection.as_mut().is_some_and(Pinned::is_alive);
+        if self.is_broken() || !self.seats.borrow_mut().values_mut().all(alive) {
             self.break_off();
             return None;
         }

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::task::{Context as Task, Poll};
 
 use bytes::{Buf, BytesMut};
-use tokio::net::TcpStream;
 
 use super::Context;
 use super::dispatch::{Dispatcher, Flow};
@@ -14,6 +13,7 @@ use super::refusal;
 use super::session::{Session, Want};
 use crate::metrics::{ErrorKind, Limit};
 use crate::resp::{CommandScanner, Limits, ProtocolError, Scan, build};
+use crate::transport::Stream;
 
 /// What one read into the worker's buffer asks for.
 const READ_BYTES: usize = 64 * 1024;
@@ -22,7 +22,7 @@ const OWN_READ_BYTES_MIN: usize = 2 * 1024;
 const READ_BYTES_MAX: usize = 1024 * 1024;
 
 /// Serves one connection to its end.
-pub async fn serve(context: Rc<Context>, stream: TcpStream, id: u64) {
+pub async fn serve(context: Rc<Context>, stream: Stream, id: u64) {
     let session = Session::new(
         id,
         stream,

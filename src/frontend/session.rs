@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::net::TcpStream;
 
 use super::subscriber::Patience;
 use super::tally::Tally;
@@ -24,6 +23,7 @@ use crate::failpoint;
 use crate::metrics::Limit;
 use crate::resp::Lane;
 use crate::resp::build;
+use crate::transport::Stream;
 use crate::turn::{Flush, Turn};
 
 /// The outgoing buffer shrinks back to nothing when it is empty and larger than this.
@@ -71,7 +71,7 @@ pub struct Session {
 }
 
 struct Io {
-    stream: TcpStream,
+    stream: Stream,
     out: BytesMut,
     ring: VecDeque<Slot>,
     /// Bytes of replies in the ring.
@@ -120,7 +120,7 @@ impl Session {
     /// is owed all the same is cut off, as redis-server does.
     pub fn new(
         id: u64,
-        stream: TcpStream,
+        stream: Stream,
         turn: Rc<Turn>,
         tally: Rc<Tally>,
         bytes_max: usize,
@@ -499,6 +499,11 @@ impl Io {
                     break;
                 }
             }
+        }
+        match Pin::new(&mut self.stream).poll_flush(task) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Pending => self.is_blocked = true,
         }
         if self.out.is_empty() && self.out.capacity() > OUT_BYTES_KEPT {
             self.out = BytesMut::new();

@@ -103,6 +103,8 @@ label! {
         ClientsMax = "clients_max",
         /// The process is stopping.
         Draining = "draining",
+        /// The TLS handshake failed.
+        Handshake = "handshake",
         /// The system refused: no file descriptors left, or the connection died at once.
         System = "system",
     }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{StartError, safety};
@@ -14,6 +13,8 @@ use crate::keyspace::CommandTable;
 use crate::readiness::Readiness;
 use crate::resp::{self, Lane, Limits, ReplyScanner, Value, build};
 use crate::shutdown::Shutdown;
+use crate::transport::Stream;
+use crate::transport::tls::{Connector, Identity};
 
 /// The oldest version whose scripts and command table are as we need them.
 const MAJOR_MIN: u32 = 7;
@@ -29,10 +30,25 @@ pub(super) struct Learned {
     pub databases: u16,
 }
 
+/// TLS towards the shards, if it is to be.
+pub(super) fn connector(config: &Config) -> Option<Connector> {
+    let ca = config.shard_tls_ca_file.as_ref()?;
+    let identity = match (&config.shard_tls_cert_file, &config.shard_tls_key_file) {
+        (Some(certificates), Some(key)) => Some(Identity {
+            certificates: certificates.into(),
+            key: key.into(),
+        }),
+        _ => None,
+    };
+    let name = config.shard_tls_name.clone();
+    Some(Connector::new(ca.into(), identity, name))
+}
+
 /// How to reach a shard.
 pub(crate) fn dial(config: &Config, address: &Address) -> Dial {
     Dial {
         address: address.to_string(),
+        tls: connector(config),
         user: config.shard_user.clone().unwrap_or_default(),
         password: config
             .shard_password
@@ -197,12 +213,13 @@ fn databases_told(reply: &[u8]) -> u16 {
     })
 }
 
-async fn exchange(mut stream: TcpStream) -> std::io::Result<Vec<Bytes>> {
+async fn exchange(mut stream: Stream) -> std::io::Result<Vec<Bytes>> {
     let mut request = BytesMut::new();
     build::command(&mut request, ["COMMAND"]);
     build::command(&mut request, ["INFO"]);
     build::command(&mut request, ["CONFIG", "GET", "databases"]);
     stream.write_all(&request).await?;
+    stream.flush().await?;
     let (mut buffer, mut scanner, mut replies) = (
         BytesMut::new(),
         ReplyScanner::new(Limits::default()),

@@ -2,11 +2,13 @@
 //! listener that hands connections to them.
 //!
 //! * [`discover`]: the shards' command table and version;
+//! * [`listeners`]: where clients come in;
 //! * [`safety`]: which shards are not served;
 //! * [`standing`]: whether a shard can be reached, over all workers;
 //! * [`worker`]: one thread, one runtime, everything a client needs, shared with no other thread.
 
 mod discover;
+mod listeners;
 mod safety;
 mod standing;
 mod worker;
@@ -21,7 +23,6 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use crate::config::Config;
@@ -33,11 +34,12 @@ use crate::keyspace::{CommandTable, Topology};
 use crate::metrics::{ErrorKind, Limit, Metrics, Rejection};
 use crate::readiness::Readiness;
 use crate::shutdown::Shutdown;
+use crate::transport::Stream;
+use crate::transport::tls::{Acceptor, TlsError};
+use listeners::{Arrived, Inbound, Listeners};
 
 /// New connections that wait for a worker at most.
 const HANDOVER_MAX: usize = 1024;
-/// Connections that the kernel keeps for us at most.
-const BACKLOG: u32 = 4096;
 
 /// Why the proxy could not start.
 #[derive(Debug, Error)]
@@ -50,6 +52,9 @@ pub enum StartError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The files for TLS cannot be used.
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[from] TlsError),
     /// A thread or its runtime could not be made.
     #[error("cannot start a worker: {0}")]
     Worker(io::Error),
@@ -74,13 +79,14 @@ pub(crate) struct Common {
     pub audience: Arc<Audience>,
     pub shutdown: Shutdown,
     pub clients: Arc<AtomicUsize>,
+    pub acceptor: Option<Acceptor>,
     /// By shard.
     pub standings: Arc<[standing::Standing]>,
 }
 
 /// A client that was accepted.
 pub(crate) struct Accepted {
-    pub stream: std::net::TcpStream,
+    pub stream: Inbound,
     pub id: u64,
 }
 
@@ -104,8 +110,12 @@ impl Server {
     ) -> Result<Self, StartError> {
         readiness.block("server", "learning the shards' commands");
         let learned = discover::discover(&config, &readiness, &shutdown).await?;
-        let listener = listen(&config).await?;
-        let address = listener.local_addr().map_err(StartError::Worker)?;
+        if let Some(connector) = discover::connector(&config) {
+            connector.check()?;
+        }
+        let acceptor = listeners::acceptor(&config)?;
+        let listener = Listeners::open(&config).await?;
+        let address = listener.address().map_err(StartError::Worker)?;
         let addresses: Vec<_> = config.shards.iter().map(ToString::to_string).collect();
         let standings = addresses.iter().zip(&metrics.shards);
         let standings = standings
@@ -124,6 +134,7 @@ impl Server {
             audience: Arc::default(),
             shutdown,
             clients: Arc::default(),
+            acceptor,
             standings,
             config,
         };
@@ -154,37 +165,10 @@ impl Server {
     }
 }
 
-async fn listen(config: &Config) -> Result<TcpListener, StartError> {
-    let failed = |source| StartError::Listen {
-        address: config.listen.to_string(),
-        source,
-    };
-    let target = (config.listen.host().to_owned(), config.listen.port());
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in tokio::net::lookup_host(target).await.map_err(failed)? {
-        match bind(address) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => last = error,
-        }
-    }
-    Err(failed(last))
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() {
-        tokio::net::TcpSocket::new_v4()
-    } else {
-        tokio::net::TcpSocket::new_v6()
-    }?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
 type Senders = Vec<(mpsc::Sender<Accepted>, Arc<AtomicUsize>)>;
 
 /// Gives each new connection to the worker that has the fewest.
-async fn accept_until_draining(listener: TcpListener, workers: Senders, common: Common) {
+async fn accept_until_draining(listener: Listeners, workers: Senders, common: Common) {
     let next_id = AtomicU64::new(1);
     loop {
         let accepted = tokio::select! {
@@ -192,7 +176,7 @@ async fn accept_until_draining(listener: TcpListener, workers: Senders, common: 
             () = common.shutdown.draining() => return,
         };
         match accepted {
-            Ok((stream, _)) => admit(stream, &workers, &common, &next_id).await,
+            Ok(stream) => admit(stream, &workers, &common, &next_id).await,
             Err(error) => {
                 common.metrics.clients_rejected[Rejection::System].increment(1);
                 tracing::warn!(%error, "cannot accept a connection");
@@ -203,12 +187,14 @@ async fn accept_until_draining(listener: TcpListener, workers: Senders, common: 
     }
 }
 
-async fn admit(stream: TcpStream, workers: &Senders, common: &Common, next_id: &AtomicU64) {
+async fn admit(stream: Arrived, workers: &Senders, common: &Common, next_id: &AtomicU64) {
     if common.clients.load(Ordering::Relaxed) >= common.config.clients_max {
         common.metrics.clients_rejected[Rejection::ClientsMax].increment(1);
         common.metrics.limits_hit[Limit::Clients].increment(1);
         common.metrics.errors[ErrorKind::Limit].increment(1);
-        tokio::spawn(turn_away(stream));
+        if let Some(stream) = stream.into_plain() {
+            tokio::spawn(turn_away(stream));
+        }
         return;
     }
     let Some((sender, clients)) = workers
@@ -217,7 +203,7 @@ async fn admit(stream: TcpStream, workers: &Senders, common: &Common, next_id: &
     else {
         return;
     };
-    let Ok(stream) = prepare(stream, common) else {
+    let Ok(stream) = stream.prepare(common.config.tcp_keepalive) else {
         common.metrics.clients_rejected[Rejection::System].increment(1);
         return;
     };
@@ -231,7 +217,7 @@ async fn admit(stream: TcpStream, workers: &Senders, common: &Common, next_id: &
 
 /// Says why, and gives the client a moment to take it: closing at once would throw it away
 /// with what the client has sent already.
-async fn turn_away(mut stream: TcpStream) {
+async fn turn_away(mut stream: Stream) {
     let farewell = async {
         let text = format!("-{}\r\n", fixed::MAX_CLIENTS);
         stream.write_all(text.as_bytes()).await?;
@@ -241,16 +227,4 @@ async fn turn_away(mut stream: TcpStream) {
         io::Result::Ok(())
     };
     let _ = tokio::time::timeout(Duration::from_millis(200), farewell).await;
-}
-
-fn prepare(stream: TcpStream, common: &Common) -> io::Result<std::net::TcpStream> {
-    stream.set_nodelay(true)?;
-    let keepalive = common.config.tcp_keepalive;
-    if !keepalive.is_zero() {
-        let keepalive = socket2::TcpKeepalive::new()
-            .with_time(keepalive)
-            .with_interval(keepalive / 3 + Duration::from_secs(1));
-        socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-    }
-    stream.into_std()
 }

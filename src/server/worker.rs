@@ -11,7 +11,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
@@ -29,7 +28,7 @@ use crate::engine::{Engine, Times, Ways};
 use crate::frontend::subscriber::Patience;
 use crate::frontend::tally::Tally;
 use crate::frontend::{Context, client};
-use crate::metrics::{Limit, Metrics};
+use crate::metrics::{Limit, Metrics, Rejection};
 use crate::resp::{Lane, Limits, Protocol};
 use crate::turn::Turn;
 use crate::txn;
@@ -104,12 +103,15 @@ fn serve(client: Accepted, context: &Rc<Context>, common: &Common, clients: &Arc
         Arc::clone(&common.clients),
         Arc::clone(clients),
     );
-    let metrics = Arc::clone(&common.metrics);
+    let (common, metrics) = (common.clone(), Arc::clone(&common.metrics));
     spawn_local(async move {
         metrics.clients_connected.increment(1.0);
-        match TcpStream::from_std(client.stream) {
+        match client.stream.open(&common).await {
             Ok(stream) => client::serve(context, stream, client.id).await,
-            Err(error) => tracing::warn!(%error, "cannot serve a connection"),
+            Err(error) => {
+                metrics.clients_rejected[Rejection::Handshake].increment(1);
+                tracing::warn!(%error, "a client's connection failed before it was served");
+            }
         }
         metrics.clients_connected.decrement(1.0);
         all.fetch_sub(1, Ordering::Relaxed);

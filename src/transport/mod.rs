@@ -1,0 +1,74 @@
+//! What bytes travel on: TCP, TLS over TCP, or a unix socket, towards clients and shards alike.
+//!
+//! * [`tls`]: certificates, and the handshakes on both sides.
+
+pub mod tls;
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsStream;
+
+/// An open connection.
+#[derive(Debug)]
+pub enum Stream {
+    /// As it is.
+    Tcp(TcpStream),
+    /// Encrypted. What was written leaves for certain only with a flush.
+    Tls(Box<TlsStream<TcpStream>>),
+    /// On the same machine.
+    Unix(UnixStream),
+}
+
+macro_rules! each {
+    ($stream:expr, $inner:ident => $call:expr) => {
+        match $stream.get_mut() {
+            Stream::Tcp($inner) => $call,
+            Stream::Tls($inner) => $call,
+            Stream::Unix($inner) => $call,
+        }
+    };
+}
+
+impl Stream {
+    /// Whether the peer has sent nothing that was not read, and has not ended the connection.
+    pub fn is_silent(&mut self) -> bool {
+        let mut byte = [0; 1];
+        let mut read = ReadBuf::new(&mut byte);
+        let mut nobody = Context::from_waker(Waker::noop());
+        Pin::new(self)
+            .poll_read(&mut nobody, &mut read)
+            .is_pending()
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        each!(self, inner => Pin::new(inner).poll_read(cx, buffer))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        each!(self, inner => Pin::new(inner).poll_write(cx, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, inner => Pin::new(inner).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, inner => Pin::new(inner).poll_shutdown(cx))
+    }
+}
