@@ -20,7 +20,19 @@ pub(crate) struct Client {
     rule: Rule,
     /// Applies on pinned connections.
     pinned: bool,
+    /// Watches all its keys; its prepares look whether they have changed.
+    checks: bool,
     attempts: u32,
+}
+
+/// What is known of a plain command.
+#[derive(Debug)]
+pub(crate) struct Plain {
+    pub(crate) id: TxnId,
+    pub(crate) began: Millis,
+    pub(crate) told: Option<Millis>,
+    /// Shard, key, and how many had written it.
+    pub(crate) reads: Vec<(usize, usize, usize)>,
 }
 
 impl Client {
@@ -34,6 +46,10 @@ impl Client {
 
     pub(crate) fn rule(&self) -> Rule {
         self.rule
+    }
+
+    pub(crate) fn checks(&self) -> bool {
+        self.checks
     }
 
     /// The key on the decider that the client watches.
@@ -58,6 +74,8 @@ struct Attempt {
     told: Option<(Millis, Outcome)>,
     prepared: BTreeSet<usize>,
     applied: BTreeSet<usize>,
+    /// Shard, key, and how many had written it when its WATCH ran.
+    watched: Vec<(usize, usize, usize)>,
     aborted: bool,
     /// All branches prepared, or applied, at the same instant.
     standing: BTreeMap<usize, Option<State>>,
@@ -68,6 +86,9 @@ struct Attempt {
 pub(crate) struct History {
     pub(crate) clients: Vec<Client>,
     attempts: BTreeMap<TxnId, Attempt>,
+    pub(crate) plain: Vec<Plain>,
+    /// How often a look held a reply.
+    pub(crate) held: u64,
     calls: u64,
     recovered: u64,
     /// The first thing that was wrong.
@@ -75,7 +96,13 @@ pub(crate) struct History {
 }
 
 impl History {
-    pub(crate) fn new_client(&mut self, dice: &mut Random, shards: usize, keys: usize) -> usize {
+    pub(crate) fn new_client(
+        &mut self,
+        dice: &mut Random,
+        shards: usize,
+        keys: usize,
+        fence: bool,
+    ) -> usize {
         let mut wanted: Vec<Vec<usize>> = Vec::new();
         for _ in 0..shards {
             let branch = (0..keys).filter(|_| dice.per_mille(500)).collect();
@@ -91,11 +118,13 @@ impl History {
             false => Rule::Implicit,
         };
         let pinned = dice.per_mille(400);
+        let checks = fence && rule == Rule::Implicit && dice.per_mille(500);
         self.clients.push(Client {
             keys: wanted,
             participants,
             rule,
             pinned,
+            checks,
             attempts: 0,
         });
         self.clients.len() - 1
@@ -117,12 +146,35 @@ impl History {
             told: None,
             prepared: BTreeSet::new(),
             applied: BTreeSet::new(),
+            watched: Vec::new(),
             aborted: false,
             standing: BTreeMap::new(),
             all_stood: false,
         };
         self.attempts.insert(id.clone(), attempt);
         id
+    }
+
+    pub(crate) fn begin_plain(&mut self, now: Millis) -> usize {
+        let number = self.plain.len();
+        self.plain.push(Plain::new(number, now));
+        number
+    }
+
+    /// What the WATCH of an attempt saw.
+    pub(crate) fn watch(&mut self, id: &TxnId, watched: Vec<(usize, usize, usize)>) {
+        if let Some(attempt) = self.attempts.get_mut(id) {
+            attempt.watched = watched;
+        }
+    }
+
+    /// What its prepare on this shard must check: keys, and how many had written them.
+    pub(crate) fn watched_at(&self, id: &TxnId, at: usize) -> Vec<(usize, usize)> {
+        let checked = self.attempts.get(id);
+        let checked = checked.filter(|attempt| self.clients[attempt.client].checks);
+        let watched = checked.iter().flat_map(|attempt| &attempt.watched);
+        let here = watched.filter(|(shard, ..)| *shard == at);
+        here.map(|&(_, key, len)| (key, len)).collect()
     }
 
     pub(crate) fn may_try_again(&self, client: usize) -> bool {
@@ -231,6 +283,11 @@ impl History {
             if !fits {
                 return Err(format!("{id}: {attempt:?}"));
             }
+            for &(at, key, len) in attempt.watched.iter().filter(|_| applied == all) {
+                if shards[at].data[key].get(len) != Some(id) {
+                    return Err(format!("{id}: applied over a broken WATCH: {attempt:?}"));
+                }
+            }
             for (at, shard) in shards.iter().enumerate() {
                 for (key, list) in shard.data.iter().enumerate() {
                     let wrote = client.keys[at].contains(&key) && applied == all;
@@ -244,56 +301,86 @@ impl History {
         Ok(self.tally())
     }
 
-    /// The order of writes to each key, and of clients that came after another's reply, have no
-    /// circle: there is one order in which everything could have run alone.
+    /// The order of writes to each key, what plain reads saw, and who came after another's reply,
+    /// have no circle: there is one order in which everything could have run alone.
     fn check_order(&self, shards: &[Shard]) -> Result<(), String> {
         let mut before: BTreeMap<&TxnId, BTreeSet<&TxnId>> = BTreeMap::new();
         for list in shards.iter().flat_map(|shard| &shard.data) {
-            let ours: Vec<_> = list
-                .iter()
-                .filter(|id| self.attempts.contains_key(id))
-                .collect();
-            for pair in ours.windows(2) {
-                before.entry(pair[1]).or_default().insert(pair[0]);
+            for pair in list.windows(2) {
+                before.entry(&pair[1]).or_default().insert(&pair[0]);
             }
         }
-        let committed = || {
-            self.attempts
-                .iter()
-                .filter(|(_, attempt)| !attempt.applied.is_empty())
-        };
-        for (later, attempt) in committed() {
-            for (earlier, other) in committed() {
-                if other
-                    .told
-                    .as_ref()
-                    .is_some_and(|(at, _)| *at < attempt.began)
-                {
-                    before.entry(later).or_default().insert(earlier);
+        for plain in &self.plain {
+            for &(at, key, seen) in &plain.reads {
+                let list = &shards[at].data[key];
+                if let Some(writer) = seen.checked_sub(1).and_then(|last| list.get(last)) {
+                    before.entry(&plain.id).or_default().insert(writer);
+                }
+                if let Some(later) = list.get(seen) {
+                    before.entry(later).or_default().insert(&plain.id);
                 }
             }
         }
-        let mut left: BTreeSet<&TxnId> = committed().map(|(id, _)| id).collect();
+        let all = self.all_that_ran();
+        for (later, began, _) in &all {
+            let answered = |told: &Option<Millis>| told.is_some_and(|told| told < *began);
+            let earlier = all.iter().filter(|(.., told)| answered(told));
+            before
+                .entry(later)
+                .or_default()
+                .extend(earlier.map(|(id, ..)| *id));
+        }
+        let mut left: BTreeSet<&TxnId> = all.iter().map(|(id, ..)| *id).collect();
         while !left.is_empty() {
             let free = |id: &&&TxnId| {
-                before
-                    .get(**id)
-                    .is_none_or(|first| first.iter().all(|id| !left.contains(id)))
+                let first = before.get(**id);
+                first.is_none_or(|first| first.iter().all(|id| !left.contains(id)))
             };
             let Some(&next) = left.iter().find(free) else {
-                return Err(format!("no order: {left:?}"));
+                return Err(format!("no order: {left:?}: {:?}", self.plain));
             };
             left.remove(next);
         }
         Ok(())
     }
 
+    /// Everything that took effect or saw something: when it began, and when its client knew.
+    fn all_that_ran(&self) -> Vec<(&TxnId, Millis, Option<Millis>)> {
+        let applied = self
+            .attempts
+            .iter()
+            .filter(|(_, attempt)| !attempt.applied.is_empty());
+        let applied = applied.map(|(id, attempt)| {
+            let knows = |told: &&(Millis, Outcome)| {
+                matches!(told.1, Outcome::Committed | Outcome::CommittedRepliesLost)
+            };
+            (
+                id,
+                attempt.began,
+                attempt.told.as_ref().filter(knows).map(|told| told.0),
+            )
+        });
+        let plain = self.plain.iter();
+        applied
+            .chain(plain.map(|plain| (&plain.id, plain.began, plain.told)))
+            .collect()
+    }
+
     fn tally(&self) -> Tally {
         let mut tally = Tally {
             recovered: self.recovered,
+            held: self.held,
+            plain: self
+                .plain
+                .iter()
+                .filter(|plain| plain.told.is_some())
+                .count() as u64,
             ..Tally::default()
         };
         for attempt in self.attempts.values() {
+            let told = attempt.told.as_ref().map(|told| &told.1);
+            let checks = self.clients[attempt.client].checks;
+            tally.checked += u64::from(checks && told == Some(&Outcome::Committed));
             *match attempt.told.as_ref().map(|told| &told.1) {
                 Some(Outcome::Committed) => &mut tally.committed,
                 Some(Outcome::CommittedRepliesLost) => &mut tally.replies_lost,

@@ -1,11 +1,12 @@
 //! The simulator: the machines of production, many transactions on few keys from several
-//! proxies, in virtual time, by dice. [`world`] tells what may go wrong, [`history`] what must
-//! not.
+//! proxies, and plain commands beside them, in virtual time, by dice. [`world`] tells what may go
+//! wrong, [`history`] what must not.
 //!
 //! `LOCKSTEP_SCHEDULES=n` sets the number of schedules; the first that fails is printed with its
 //! seed, and `LOCKSTEP_SEED=seed` replays that one and tells everything that happens in it.
 
 mod history;
+mod plain;
 mod proxy;
 mod random;
 mod shard;
@@ -88,6 +89,10 @@ fn planted_bugs_are_found() {
         Bug::AbortForTombstone,
         Bug::GuessOnSilence,
         Bug::OldWatch,
+        Bug::NoHold,
+        Bug::IndexUnread,
+        Bug::FenceOff,
+        Bug::CheckedUnsettled,
     ] {
         let (seed, wrong) = run_all(200_000, Some(bug)).expect_err("went unnoticed");
         println!(

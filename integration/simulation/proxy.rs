@@ -118,6 +118,9 @@ impl World {
     /// Under the decider rule the client's WATCH runs now; somebody may write that key soon.
     fn watch(&mut self, task: usize, client: usize) {
         let wanted = &self.history.clients[client];
+        if wanted.checks() {
+            return self.watch_all(task, client);
+        }
         let (Rule::Decider(decider), Some(key)) = (wanted.rule(), wanted.watched_key()) else {
             return;
         };
@@ -127,10 +130,29 @@ impl World {
             record: None,
             key: Some((key, len)),
         });
+        let id = self.tasks[task].id.clone();
+        self.history.watch(&id, vec![(shard, key, len)]);
         if self.dice.per_mille(self.weather.write) {
             let at = self.now + self.dice.below(20);
             self.at(at, Happening::Write { shard, key });
         }
+    }
+
+    /// The same for all that it uses, on every shard.
+    fn watch_all(&mut self, task: usize, client: usize) {
+        let wanted = &self.history.clients[client];
+        let mut watched = Vec::new();
+        for (at, shard) in self.shards.iter().enumerate() {
+            let keys = wanted.keys(at).iter();
+            watched.extend(keys.map(|&key| (at, key, shard.data[key].len())));
+        }
+        for &(shard, key, _) in &watched {
+            if self.dice.per_mille(self.weather.write / 4) {
+                let at = self.now + self.dice.below(60);
+                self.at(at, Happening::Write { shard, key });
+            }
+        }
+        self.history.watch(&self.tasks[task].id, watched);
     }
 
     /// Looks through the index of every shard it reaches.
@@ -284,7 +306,13 @@ impl World {
         let client = self.tasks[task].client.expect("only coordinators prepare");
         let wanted = &self.history.clients[client];
         let keys = wanted.keys(usize::from(part.shard));
-        Shard::promise(keys, wanted.participants(), wanted.rule(), not_after_ms)
+        let at = usize::from(part.shard);
+        let checks = self.history.watched_at(&self.tasks[task].id, at);
+        Ask::Prepare {
+            promise: Shard::promise(keys, wanted.participants(), wanted.rule(), not_after_ms),
+            settles: wanted.checks() && self.bug != Some(Bug::CheckedUnsettled),
+            checks,
+        }
     }
 
     fn apply(&mut self, task: usize, part: Part, way: Way) -> Ask {
@@ -302,7 +330,7 @@ impl World {
         let client = task.client.map(|client| &self.history.clients[client]);
         let pins = client.is_some_and(|client| client.pins(request.at));
         match (&request.ask, &event) {
-            (Ask::Prepare(_), Event::Voted(_, Vote::Yes)) if pins => {
+            (Ask::Prepare { .. }, Event::Voted(_, Vote::Yes)) if pins => {
                 // WATCH and the look behind it were in the same write; they run a little later.
                 let gap = if self.dice.per_mille(50) {
                     2 * LIMITS.ttl_ms

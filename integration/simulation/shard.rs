@@ -11,7 +11,13 @@ use super::world::{LIMITS, RETENTION_MS};
 /// What a request asks of a shard.
 #[derive(Clone, Debug)]
 pub(crate) enum Ask {
-    Prepare(Promise),
+    Prepare {
+        promise: Promise,
+        /// Watched keys and their versions, where the prepare looks whether they have changed.
+        checks: Vec<(usize, usize)>,
+        /// What is checked settles from now on.
+        settles: bool,
+    },
     /// The second half of a prepare on a pinned connection: WATCH, and a look behind it.
     Watch,
     /// EXEC on that connection.
@@ -54,7 +60,7 @@ pub(crate) fn key(number: usize) -> Bytes {
     Bytes::from_static(KEYS[number])
 }
 
-fn number(key: &Bytes) -> usize {
+pub(crate) fn number(key: &Bytes) -> usize {
     usize::from(key[0] - b'a')
 }
 
@@ -96,7 +102,11 @@ impl Shard {
         let now = world_ms + self.ahead_ms;
         let twin = &mut self.twin;
         match ask {
-            Ask::Prepare(promise) => Event::Voted(part, twin.prepare(now, id, promise)),
+            Ask::Prepare {
+                promise,
+                checks,
+                settles,
+            } => Event::Voted(part, self.prepare(now, id, promise, checks, *settles)),
             Ask::Watch => Event::Voted(
                 part,
                 match twin.state(id) {
@@ -128,6 +138,27 @@ impl Shard {
         }
     }
 
+    /// MULTI, prepare, EXEC on the connection that watches the keys, if there are any.
+    fn prepare(
+        &mut self,
+        now: Millis,
+        id: &TxnId,
+        promise: &Promise,
+        checks: &[(usize, usize)],
+        settles: bool,
+    ) -> Vote {
+        let mut checks = checks.iter();
+        if checks.any(|&(key, len)| self.data[key].len() != len) {
+            return Vote::No(Refusal::Refused("a watched key has changed".into()));
+        }
+        let vote = self.twin.prepare(now, id, promise);
+        if settles && vote == Vote::Yes {
+            let keys = promise.keys.iter().map(|key| (key.clone(), id.clone()));
+            self.twin.settling.extend(keys);
+        }
+        vote
+    }
+
     /// What stands in an EXEC asks nothing: the WATCH was all that guarded it.
     fn mark(&mut self, id: &TxnId) {
         let Some(entry) = self.twin.records.get_mut(id) else {
@@ -146,15 +177,20 @@ impl Shard {
         key && watching.record == Some(self.version(id))
     }
 
-    /// What prepare is asked for.
-    pub(crate) fn promise(keys: &[usize], participants: &[Part], rule: Rule, until: Millis) -> Ask {
-        Ask::Prepare(Promise {
+    /// What a prepare promises.
+    pub(crate) fn promise(
+        keys: &[usize],
+        participants: &[Part],
+        rule: Rule,
+        until: Millis,
+    ) -> Promise {
+        Promise {
             keys: keys.iter().map(|&number| key(number)).collect(),
             watched: Vec::new(),
             participants: participants.to_vec(),
             rule,
             ttl_ms: LIMITS.ttl_ms,
             not_after_ms: until,
-        })
+        }
     }
 }

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use lockstep::txn::*;
 
 use super::history::History;
+use super::plain::{Move, Person};
 use super::proxy::{Proxy, Task};
 use super::random::Random;
 use super::shard::{Ask, Shard};
@@ -45,6 +46,14 @@ pub(crate) enum Bug {
     AbortForTombstone,
     GuessOnSilence,
     OldWatch,
+    /// Replies to plain commands leave when they come.
+    NoHold,
+    /// An epoch counts as known whatever is in the index.
+    IndexUnread,
+    /// Plain writes take effect while their key settles.
+    FenceOff,
+    /// Checked prepares do not settle what they have checked.
+    CheckedUnsettled,
 }
 
 /// How bad the weather is, in a thousand.
@@ -128,6 +137,8 @@ pub(crate) enum Happening {
     /// A proxy looks for what nobody finishes; and the weather may strike it.
     Scan(usize),
     Restart(usize),
+    /// A person's plain command goes on.
+    Plain(usize, Move),
 }
 
 pub(crate) struct World {
@@ -140,6 +151,13 @@ pub(crate) struct World {
     pub(crate) shards: Vec<Shard>,
     pub(crate) proxies: Vec<Proxy>,
     pub(crate) tasks: Vec<Task>,
+    pub(crate) people: Vec<Person>,
+    /// What is known of each shard's epoch.
+    pub(crate) epochs: Vec<Option<u64>>,
+    /// Plain writes do not take effect while their key settles; clients may watch several shards.
+    pub(crate) fence: bool,
+    /// People read split, and nobody writes but transactions.
+    pub(crate) splits: bool,
     pub(crate) history: History,
     pub(crate) bug: Option<Bug>,
     is_clear: bool,
@@ -191,6 +209,10 @@ impl World {
             happenings: BTreeMap::new(),
             count: 0,
             tasks: Vec::new(),
+            people: Vec::new(),
+            epochs: vec![None; shards],
+            fence: false,
+            splits: false,
             history: History::default(),
             bug,
             is_clear: false,
@@ -201,10 +223,15 @@ impl World {
     }
 
     fn populate(&mut self, keys: usize) {
+        self.fence = self.dice.per_mille(500);
+        self.splits = self.dice.per_mille(400);
+        if self.splits {
+            self.weather.write = 0;
+        }
+        self.invite(keys);
         for _ in 0..self.dice.between(2, 8) {
-            let client = self
-                .history
-                .new_client(&mut self.dice, self.shards.len(), keys);
+            let (shards, fence) = (self.shards.len(), self.fence);
+            let client = self.history.new_client(&mut self.dice, shards, keys, fence);
             let at = self.dice.below(400);
             self.at(at, Happening::Begin(client));
         }
@@ -264,6 +291,7 @@ impl World {
             Happening::Timer { task, at } => self.timer(task, at),
             Happening::Scan(proxy) => self.look_around(proxy),
             Happening::Restart(proxy) => self.proxies[proxy].is_up = true,
+            Happening::Plain(who, now) => self.plain(who, now),
         }
     }
 
@@ -283,7 +311,7 @@ impl World {
         if self.dice.per_mille(self.weather.loss) {
             return;
         }
-        let repeatable = !matches!(request.ask, Ask::Prepare(_) | Ask::Watch | Ask::Exec(_));
+        let repeatable = !matches!(request.ask, Ask::Prepare { .. } | Ask::Watch | Ask::Exec(_));
         if repeatable && self.dice.per_mille(self.weather.repeat) {
             let delay = self.delay() + self.dice.below(2 * RETENTION_MS);
             self.at(self.now + delay, Happening::Arrive(request.clone()));
@@ -350,10 +378,6 @@ impl World {
         }
     }
 
-    fn write(&mut self, shard: usize, key: usize) {
-        self.shards[shard].data[key].push(TxnId::new("plain"));
-    }
-
     /// Whether nothing is on its way, and nothing left to do.
     fn is_quiet(&self) -> bool {
         let scan = |happening: &Happening| matches!(happening, Happening::Scan(_));
@@ -384,6 +408,11 @@ pub(crate) struct Tally {
     pub(crate) unknown: u64,
     pub(crate) died: u64,
     pub(crate) recovered: u64,
+    /// Plain commands that were answered, and how often a look held a reply.
+    pub(crate) plain: u64,
+    pub(crate) held: u64,
+    /// Checked transactions that committed.
+    pub(crate) checked: u64,
 }
 
 impl Tally {
@@ -397,6 +426,7 @@ impl Tally {
         ];
         told.iter()
             .chain(&[self.unknown, self.died, self.recovered])
+            .chain(&[self.plain, self.held, self.checked])
             .all(|&times| times > 0)
     }
 
@@ -409,12 +439,15 @@ impl Tally {
         self.unknown += other.unknown;
         self.died += other.died;
         self.recovered += other.recovered;
+        self.plain += other.plain;
+        self.held += other.held;
+        self.checked += other.checked;
     }
 }
 
 fn no_answer(part: Part, ask: &Ask) -> Event {
     match ask {
-        Ask::Prepare(_) | Ask::Watch => Event::Voted(part, Vote::Unknown),
+        Ask::Prepare { .. } | Ask::Watch => Event::Voted(part, Vote::Unknown),
         Ask::Exec(_) | Ask::Apply => Event::Applied(part, Applied::Unknown),
         Ask::Abort { .. } | Ask::Tombstone(_) => Event::Aborted(part, Aborted::Unknown),
         Ask::Read => Event::Read(part, Reading::Unreachable),
