@@ -159,6 +159,12 @@ impl Link {
         )
     }
 
+    /// Whether nothing waits for this link.
+    pub fn is_idle(&self) -> bool {
+        let inner = self.inner.borrow();
+        inner.pending.is_empty() && inner.out.is_empty()
+    }
+
     /// Whether requests would be accepted now.
     pub fn is_available(&self) -> bool {
         !matches!(self.inner.borrow().phase, Phase::Down(_))
@@ -556,6 +562,14 @@ impl Inner {
             self.out = BytesMut::with_capacity(BUFFER_BYTES_MIN);
         }
         Ok(())
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if matches!(self.inner.get_mut().phase, Phase::Up(_)) {
+            self.metrics.disconnects.increment(1);
+        }
     }
 }
 
