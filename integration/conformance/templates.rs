@@ -116,7 +116,7 @@ pub(crate) const TEMPLATES: &[&str] = &[
     "SCARD $e",
     "SDIFF $e $e",
     "SDIFFSTORE $e $e $e",
-    "SELECT 1; SET $k $v; INCR $s; SELECT 0",
+    "SELECT 0",
     "SET $s $i",
     "SET $s $i",
     "SET $s $v",

@@ -141,6 +141,7 @@ fn what_was_promised_in_other_databases_is_recovered() {
             ttl_ms: 1,
             not_after_ms: u64::MAX >> 12,
             participants: &parts,
+            watched: None,
             rule: Rule::Implicit,
             intent: &intent,
         };
