@@ -27,13 +27,21 @@ fn redis_py() {
     }
     let python = run(&mut Command::new(folder().join("setup")), "");
     let cluster = Cluster::start(&Options::default());
-    let keys = spread("py:", cluster.shards().len(), 10);
-    let mut command = Command::new(python.trim());
-    command
-        .arg(folder().join("redis_py.py"))
-        .arg(cluster.port(0).to_string())
-        .args(&keys);
-    let printed = run(&mut command, "");
+    for protocol in ["default", "2", "3"] {
+        let name = format!("py{protocol}:");
+        let keys = spread(&name, cluster.shards().len(), 10);
+        let mut command = Command::new(python.trim());
+        command
+            .arg(folder().join("redis_py.py"))
+            .args([&cluster.port(0).to_string(), protocol])
+            .args(&keys);
+        check_redis_py(&run(&mut command, ""));
+        check_places(&cluster, &keys);
+    }
+    cluster.wait_clean(CLEAN_LIMIT);
+}
+
+fn check_redis_py(printed: &str) {
     let wanted = [
         "ping True",
         "transaction [True, 1, 2, None, True, 7, 1, 'zero', 2, None, True, 3]",
@@ -42,11 +50,12 @@ fn redis_py() {
         "mget ['zero', 'three', 'seven', None]",
         "mset True",
         "exists 10",
+        "types {'m'} {'f': 'v'} 1.5",
         "wrong type WRONGTYPE Operation against a key holding the wrong kind of value",
+        "database 3 [True, True, ['three', 'three', None]]",
+        "deleted 2",
     ];
     assert_eq!(printed.lines().collect::<Vec<_>>(), wanted);
-    check_places(&cluster, &keys);
-    cluster.wait_clean(CLEAN_LIMIT);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 """The acceptance transaction with an unmodified redis-py: ten keys over all shards.
 
-usage: redis_py.py PORT KEY0 ... KEY9
+usage: redis_py.py PORT {2|3|default} KEY0 ... KEY9
 Prints what each step answered, one per line; the test beside this file judges.
 """
 
@@ -8,9 +8,10 @@ import sys
 
 import redis
 
-port, keys = int(sys.argv[1]), sys.argv[2:]
+port, protocol, keys = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
 # redis-py 8 asks for RESP3 unless told otherwise.
-client = redis.Redis(host="127.0.0.1", port=port, protocol=2, decode_responses=True)
+wanted = {} if protocol == "default" else {"protocol": int(protocol)}
+client = redis.Redis(host="127.0.0.1", port=port, decode_responses=True, **wanted)
 print("ping", client.ping())
 
 pipe = client.pipeline(transaction=True)
@@ -42,8 +43,24 @@ print("plain pipeline", pipe.execute())
 print("mget", client.mget(keys[0], keys[3], keys[7], "nothing"))
 print("mset", client.mset({keys[0]: "0", keys[3]: "3"}))
 print("exists", client.exists(*keys))
+client.sadd(keys[2] + ":set", "m")
+client.hset(keys[2] + ":hash", "f", "v")
+client.zadd(keys[2] + ":zset", {"m": 1.5})
+print(
+    "types",
+    client.smembers(keys[2] + ":set"),
+    client.hgetall(keys[2] + ":hash"),
+    client.zscore(keys[2] + ":zset", "m"),
+)
 try:
     client.get(keys[2])
 except redis.ResponseError as error:
     print("wrong type", error)
 client.close()
+
+other = redis.Redis(host="127.0.0.1", port=port, db=3, decode_responses=True, **wanted)
+pipe = other.pipeline(transaction=True)
+pipe.set(keys[0], "three").set(keys[1], "three").mget(keys[0], keys[1], keys[2])
+print("database 3", pipe.execute())
+print("deleted", other.delete(keys[0], keys[1]))
+other.close()

@@ -116,6 +116,7 @@ pub(crate) const TEMPLATES: &[&str] = &[
     "SCARD $e",
     "SDIFF $e $e",
     "SDIFFSTORE $e $e $e",
+    "SELECT 0",
     "SET $s $i",
     "SET $s $i",
     "SET $s $v",

@@ -13,13 +13,14 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use super::gauges::Gauges;
 use super::hold::{Check, Hold, Isolation, NO, Receiver, slots};
+pub use super::options::LinkOptions;
 use super::reader::{BUFFER_BYTES_MIN, READ_BYTES_MAX, Reader};
 use super::request::{Batch, Expected, How, Pending};
 use super::rules::{Settling, known_epoch};
@@ -28,21 +29,6 @@ use crate::metrics::{Limit, ShardMetrics};
 use crate::resp::{self, Lane, ReplyError};
 use crate::transport::Stream;
 use crate::turn::{Flush, Turn};
-
-/// Bounds and times of a link.
-#[derive(Clone, Debug)]
-pub struct LinkOptions {
-    /// A request without a reply for that long: the connection is given up.
-    pub request_timeout: Duration,
-    /// Wait between attempts to connect, doubled from the least to the most.
-    pub backoff: (Duration, Duration),
-    /// Requests waiting for replies at most; more are refused.
-    pub inflight_max: usize,
-    /// Bytes not yet written at most; more are refused.
-    pub unwritten_bytes_max: usize,
-    /// The limits put on what the shard sends.
-    pub limits: crate::resp::Limits,
-}
 
 /// See the module.
 pub struct Link {
@@ -157,6 +143,12 @@ impl Link {
             Rc::clone(&self.turn),
             self.metrics.clone(),
         )
+    }
+
+    /// Whether nothing waits for this link.
+    pub fn is_idle(&self) -> bool {
+        let inner = self.inner.borrow();
+        inner.pending.is_empty() && inner.out.is_empty()
     }
 
     /// Whether requests would be accepted now.
@@ -559,6 +551,14 @@ impl Inner {
             self.out = BytesMut::with_capacity(BUFFER_BYTES_MIN);
         }
         Ok(())
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if matches!(self.inner.get_mut().phase, Phase::Up(_)) {
+            self.metrics.disconnects.increment(1);
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 //! * [`reader`]: its incoming half, from bytes to replies;
 //! * [`request`]: what is remembered of a request until its reply is there;
 //! * [`connect`]: opening either, with the same greeting;
-//! * [`gauges`]: what links add to the gauges of their shard.
+//! * [`gauges`]: what links add to the gauges of their shard; [`options`]: their settings.
 //!
 //! Whatever fails says whether the request was *never sent* or *maybe executed*: see [`Failure`].
 
@@ -20,6 +20,7 @@ pub mod feed;
 mod gauges;
 pub mod hold;
 pub mod link;
+mod options;
 pub mod pinned;
 mod reader;
 mod request;

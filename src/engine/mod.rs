@@ -450,6 +450,7 @@ impl Engine {
     /// Gives up connections that have not answered for too long. Called now and then.
     pub fn check_times(&self, now: Instant) {
         self.lanes.each(|link| link.check_time(now));
+        self.lanes.close_unused(now);
         let armed = self.ways.iter().flat_map(|ways| &ways.armed);
         armed.for_each(|armed| armed.check_time(now));
     }

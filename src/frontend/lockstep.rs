@@ -11,7 +11,7 @@ use super::refusal::fixed;
 use crate::engine::Engine;
 use crate::metrics::Family;
 use crate::operator::{self, Order, Redact, Report, Wish};
-use crate::resp::{Command, build};
+use crate::resp::{Command, Protocol, build};
 use crate::txn::TxnId;
 
 const HELP: &[&str] = &[
@@ -62,10 +62,10 @@ impl Dispatcher {
         };
         self.counted(Family::Local);
         let (slot, session) = (self.session.open_slot(), Rc::clone(&self.session));
-        let engine = Rc::clone(&self.context.engine);
+        let (engine, protocol) = (Rc::clone(&self.context.engine), self.lane.protocol);
         spawn_local(async move {
             let mut reply = BytesMut::new();
-            question.answer(&engine, &mut reply).await;
+            question.answer(&engine, protocol, &mut reply).await;
             session.complete(slot, &reply);
         });
         Flow::Bar
@@ -94,7 +94,7 @@ impl Question {
         }
     }
 
-    async fn answer(self, engine: &Rc<Engine>, out: &mut BytesMut) {
+    async fn answer(self, engine: &Rc<Engine>, protocol: Protocol, out: &mut BytesMut) {
         match self {
             Self::Help => {
                 build::array_header(out, HELP.len());
@@ -104,15 +104,19 @@ impl Question {
                 Ok(status) => build::bulk(out, status.text()),
                 Err(why) => build::error(out, format!("ERR {why}")),
             },
-            Self::List { all } => operator::reply(&operator::list(engine, all).await.json(), out),
+            Self::List { all } => {
+                let list = operator::list(engine, all).await.json();
+                operator::reply(&list, protocol, out);
+            }
             Self::Show(id, redact) => {
-                operator::reply(&operator::show(engine, &id, redact).await.json(), out);
+                let shown = operator::show(engine, &id, redact).await.json();
+                operator::reply(&shown, protocol, out);
             }
             Self::Resolve(id, order) => {
                 let resolution = operator::resolve(engine, &id, order).await;
                 match operator::refusal(&resolution) {
                     Some(why) => build::error(out, why),
-                    None => operator::reply(&resolution.json(), out),
+                    None => operator::reply(&resolution.json(), protocol, out),
                 }
             }
         }

@@ -20,11 +20,12 @@ pub trait Report {
     fn is_good(&self) -> bool;
 }
 
-/// A report as a reply: objects as flat arrays of names and values, as Redis does in RESP2.
-pub fn reply(value: &Value, out: &mut BytesMut) {
+/// A report as a reply in this protocol: in RESP2 objects are flat arrays of names and values, as
+/// Redis has them.
+pub fn reply(value: &Value, protocol: Protocol, out: &mut BytesMut) {
     match value {
-        Value::Null => build::null_bulk(out, Protocol::Resp2),
-        Value::Bool(yes) => build::int(out, i64::from(*yes)),
+        Value::Null => build::null_bulk(out, protocol),
+        Value::Bool(yes) => build::boolean(out, protocol, *yes),
         Value::Number(number) => match number.as_i64() {
             Some(int) => build::int(out, int),
             None => build::bulk(out, number.to_string()),
@@ -32,13 +33,13 @@ pub fn reply(value: &Value, out: &mut BytesMut) {
         Value::String(text) => build::bulk(out, text),
         Value::Array(items) => {
             build::array_header(out, items.len());
-            items.iter().for_each(|item| reply(item, out));
+            items.iter().for_each(|item| reply(item, protocol, out));
         }
         Value::Object(fields) => {
-            build::map_header(out, Protocol::Resp2, fields.len());
+            build::map_header(out, protocol, fields.len());
             for (name, value) in fields {
                 build::bulk(out, name);
-                reply(value, out);
+                reply(value, protocol, out);
             }
         }
     }
@@ -152,14 +153,18 @@ mod tests {
 
     #[test]
     fn a_report_on_the_wire_is_what_redis_would_make_of_it() {
-        let mut out = BytesMut::new();
-        reply(
-            &json!({"id": "x", "n": -1, "ok": true, "none": null, "of": ["a"]}),
-            &mut out,
-        );
+        let report = json!({"id": "x", "n": -1, "ok": true, "none": null, "of": ["a"]});
+        let written = |protocol| {
+            let mut out = BytesMut::new();
+            reply(&report, protocol, &mut out);
+            String::from_utf8_lossy(&out).into_owned()
+        };
         let text = "*10\r\n$2\r\nid\r\n$1\r\nx\r\n$1\r\nn\r\n:-1\r\n$2\r\nok\r\n:1\r\n\
                     $4\r\nnone\r\n$-1\r\n$2\r\nof\r\n*1\r\n$1\r\na\r\n";
-        assert_eq!(String::from_utf8_lossy(&out), text);
+        assert_eq!(written(Protocol::Resp2), text);
+        let text = "%5\r\n$2\r\nid\r\n$1\r\nx\r\n$1\r\nn\r\n:-1\r\n$2\r\nok\r\n#t\r\n\
+                    $4\r\nnone\r\n_\r\n$2\r\nof\r\n*1\r\n$1\r\na\r\n";
+        assert_eq!(written(Protocol::Resp3), text);
     }
 
     #[test]
