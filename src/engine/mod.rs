@@ -53,6 +53,7 @@ use crate::txn::script;
 use crate::txn::{Limits, Millis, Outcome, Part, Refusal, TxnId};
 use attempt::Attempt;
 use conditional::Guard;
+use guarded::Guarded;
 use inbox::{Inbox, Reply};
 use lanes::Lanes;
 use seat::Work;
@@ -236,22 +237,22 @@ impl Engine {
         if self.is_native(&plan) {
             return done(&self.run_natively(plan, answer).await);
         }
-        if let Some(reply) = self.run_guarded(&mut plan, answer).await {
-            return done(&reply);
+        match self.run_guarded(&mut plan, answer).await {
+            Guarded::Answered(reply) => done(&reply),
+            Guarded::ToDo(work) => self.run_locked(plan, work, answer, None, done).await,
         }
-        self.run_locked(plan, answer, None, done).await;
     }
 
     /// As a transaction behind locks, whose client watches what `guard` has.
     async fn run_locked(
         self: &Rc<Self>,
-        mut plan: Plan,
+        plan: Plan,
+        work: Rc<[Work]>,
         answer: Answer,
         guard: Option<&Rc<Guard>>,
         done: impl FnOnce(&[u8]),
     ) {
         let began = Instant::now();
-        let work: Rc<[Work]> = plan.take_branches().into_iter().map(Work::new).collect();
         self.metrics.participants.record(work.len() as f64);
         let keys = work
             .iter()

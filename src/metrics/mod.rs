@@ -18,7 +18,8 @@ use metrics_exporter_prometheus::{
 };
 
 pub use labels::{
-    ArmedEnd, ErrorKind, Family, Label, Limit, Outcome, Per, Recovery, Rejection, Scope, Step,
+    ArmedEnd, ErrorKind, Family, GuardedWay, Label, Limit, Outcome, Per, Recovery, Rejection,
+    Scope, Step,
 };
 use names::{Definition, Type};
 pub use portion::Portion;
@@ -121,6 +122,8 @@ pub struct ShardMetrics {
     pub armed_broken: Counter,
     /// What was to run there, by its end.
     pub armed_runs: Arc<Per<ArmedEnd, Counter>>,
+    /// What touches several slots, by the way it took.
+    pub guarded_runs: Arc<Per<GuardedWay, Counter>>,
     /// Prepares refused since another transaction held a key.
     pub lock_conflicts: Counter,
     /// Applies sent again.
@@ -274,6 +277,9 @@ impl Maker {
             armed_broken: counter(&names::ARMED_BROKEN),
             armed_runs: Arc::new(Per::new(|end| {
                 self.counter(&names::ARMED_RUNS, &[address.to_string(), text(end)])
+            })),
+            guarded_runs: Arc::new(Per::new(|way| {
+                self.counter(&names::GUARDED_RUNS, &[address.to_string(), text(way)])
             })),
             lock_conflicts: counter(&names::LOCK_CONFLICTS),
             apply_retries: counter(&names::APPLY_RETRIES),

@@ -116,6 +116,8 @@ metrics! {
         "How often a WATCH had to wait for such a connection.";
     WATCH_WAIT = "watch_wait_seconds" Histogram(LATENCY), ["shard"],
         "How long those waits took, those in vain included.";
+    GUARDED_RUNS = "guarded_runs_total" Counter, ["shard", "way"],
+        "Commands and transactions over several slots of one shard, by how they were kept apart from transactions over several shards: on the armed connection, by a script when the shard was busy with those, or behind locks.";
     ARMED_EXECS = "armed_execs_total" Counter, ["shard"],
         "EXECs sent on the armed connection, for what touches several slots of the shard; runs by EXECs is how many share one.";
     ARMED_BROKEN = "armed_broken_total" Counter, ["shard"],
