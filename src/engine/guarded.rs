@@ -20,7 +20,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::inbox::Inbox;
 use super::seat::Work;
-use super::{Answer, Engine, backoff, compose, errors};
+use super::waiting::backoff;
+use super::{Answer, Engine, compose, errors};
 use crate::backend::armed::{Ended, Run};
 use crate::backend::{Cause, Failure};
 use crate::metrics::{GuardedWay as Way, Outcome as Told};
@@ -113,7 +114,10 @@ impl Engine {
                     let replies = replies.iter().map(|reply| Bytes::copy_from_slice(reply));
                     return Tried::Ran(work.replies(replies.collect()));
                 }
-                answer::Guarded::Settling(_) => tokio::time::sleep(backoff(tries)).await,
+                answer::Guarded::Settling(owner) => {
+                    self.wait_for_release(work.part, &owner, backoff(tries))
+                        .await;
+                }
                 answer::Guarded::Refused => {
                     if answer::is_noscript(&frame) {
                         self.load_scripts(work.part.shard);

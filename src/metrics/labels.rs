@@ -85,6 +85,16 @@ label! {
 }
 
 label! {
+    /// What ended a wait for another transaction.
+    WaitEnd("end") {
+        /// The news that it has ended.
+        Released = "released",
+        /// Time to look again.
+        Timer = "timer",
+    }
+}
+
+label! {
     /// What kind of error a client was given by lockstep (not by a shard).
     ErrorKind("kind") {
         /// Bytes that are not the protocol.

@@ -19,7 +19,7 @@ use metrics_exporter_prometheus::{
 
 pub use labels::{
     ArmedEnd, ErrorKind, Family, GuardedWay, Label, Limit, Outcome, Per, Recovery, Rejection,
-    Scope, Step,
+    Scope, Step, WaitEnd,
 };
 use names::{Definition, Type};
 pub use portion::Portion;
@@ -126,6 +126,8 @@ pub struct ShardMetrics {
     pub guarded_runs: Arc<Per<GuardedWay, Counter>>,
     /// Prepares refused since another transaction held a key.
     pub lock_conflicts: Counter,
+    /// Waits for other transactions, by what ended them.
+    pub lock_waits: Arc<Per<WaitEnd, Counter>>,
     /// Applies sent again.
     pub apply_retries: Counter,
     /// Share of the transactions in its index that stand as they should.
@@ -282,6 +284,9 @@ impl Maker {
                 self.counter(&names::GUARDED_RUNS, &[address.to_string(), text(way)])
             })),
             lock_conflicts: counter(&names::LOCK_CONFLICTS),
+            lock_waits: Arc::new(Per::new(|end| {
+                self.counter(&names::LOCK_WAITS, &[address.to_string(), text(end)])
+            })),
             apply_retries: counter(&names::APPLY_RETRIES),
             consistency: gauge(&names::CONSISTENCY),
             locks_held: gauge(&names::LOCKS_HELD),

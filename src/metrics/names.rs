@@ -146,6 +146,8 @@ metrics! {
         "Replies held since a transaction that has their key is settling.";
     LOCK_CONFLICTS = "lock_conflicts_total" Counter, ["shard"],
         "Prepares refused since another transaction held a key.";
+    LOCK_WAITS = "lock_waits_total" Counter, ["shard", "end"],
+        "Waits for a transaction of another process to end, by what ended them: its announcement, or the time to look again.";
     LOCK_WAIT = "lock_wait_seconds" Histogram(LATENCY), [],
         "Time that distributed transactions waited for keys held by others: from EXEC to the begin of the last attempt. Next to nothing where nobody was in the way.";
     APPLY_RETRIES = "apply_retries_total" Counter, ["shard"],
