@@ -28,9 +28,9 @@
 //! errors while commands run concern them alone. A command that is refused when it is queued
 //! (a full server, say) spoils the whole EXEC: then each run goes again in an EXEC of its own.
 //!
-//! A nil is followed by another try, a few times. When the shard is busy with transactions over
-//! several shards that is in vain: the runs are handed back ([`Ended::KeptOut`]) for another
-//! way, at once for a while, that doubles as long as it stays so.
+//! A nil is followed by another try. When the shard is busy with transactions over several shards
+//! that is in vain: the runs are handed back ([`Ended::KeptOut`]) for another way, and others at
+//! once for a while, which doubles as long as it stays so.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -52,7 +52,7 @@ const UNWATCH: &[u8] = b"*1\r\n$7\r\nUNWATCH\r\n";
 pub(crate) const WATCH_SETTLING: &[u8] = b"*2\r\n$5\r\nWATCH\r\n$19\r\n__lockstep:settling\r\n";
 
 /// Times that a run is sent before it is handed back.
-const TRIES_MAX: u32 = 3;
+const TRIES_MAX: u32 = 2;
 /// What one EXEC holds at most; at least one run.
 const RUNS_MAX: usize = 128;
 const BYTES_MAX: usize = 256 * 1024;
@@ -311,7 +311,7 @@ impl Armed {
 
     /// Everything ran: to each its replies.
     fn share_out(&self, running: Vec<Waiting>, frame: &[u8]) {
-        self.inner.borrow_mut().pause = PAUSE.0;
+        self.inner.borrow_mut().ease();
         let replies: Vec<&[u8]> = resp::elements(frame).collect();
         let lost = Failure::MaybeSent(Cause::new("the reply to EXEC is too short"));
         let mut rest = &replies[..];
@@ -428,6 +428,11 @@ impl Inner {
                 return;
             }
         }
+    }
+
+    /// An EXEC went through: the shard may be less busy.
+    fn ease(&mut self) {
+        self.pause = (self.pause / 2).max(PAUSE.0);
     }
 
     /// The shard is busy: no more tries for a while.

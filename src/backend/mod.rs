@@ -7,6 +7,7 @@
 //! * [`armed`]: the one on which what touches several slots of a shard takes effect;
 //! * [`pinned`]: connections that one transaction has for itself, from a bounded pool;
 //! * [`reader`]: its incoming half, from bytes to replies;
+//! * [`wakeups`]: news of transactions that have ended;
 //! * [`request`]: what is remembered of a request until its reply is there;
 //! * [`connect`]: opening either, with the same greeting;
 //! * [`gauges`]: what links add to the gauges of their shard; [`options`]: their settings.
@@ -25,6 +26,7 @@ pub mod pinned;
 mod reader;
 mod request;
 pub mod rules;
+pub mod wakeups;
 
 use std::fmt;
 use std::rc::Rc;
@@ -35,6 +37,7 @@ pub use hold::Isolation;
 pub use link::Link;
 pub use pinned::{Pinned, Pool};
 pub use request::How;
+pub use wakeups::Wakeups;
 
 use crate::metrics::ErrorKind;
 

@@ -152,7 +152,8 @@ impl Engine {
             Some(connection) => done(&self.exec_watching(plan, connection).await),
             None => {
                 let guard = Guard::new(connections);
-                self.run_locked(plan, Answer::Exec, Some(&guard), done)
+                let work = plan.take_branches().into_iter().map(Work::new).collect();
+                self.run_locked(plan, work, Answer::Exec, Some(&guard), done)
                     .await;
                 guard.leave();
             }
@@ -245,7 +246,7 @@ impl Engine {
                 return true;
             };
             looks += 1;
-            let wait = super::backoff(looks);
+            let wait = super::waiting::backoff(looks);
             if began.elapsed() + wait > self.times.lock_wait {
                 return false;
             }

@@ -13,6 +13,7 @@
 //! * [`conditional`]: EXEC of a client that watches;
 //! * [`decide`]: what only the watching connections do in it;
 //! * [`everywhere`]: asking every shard the same;
+//! * [`waiting`]: for the end of transactions that stand in the way;
 //! * [`errors`]: what a client is told instead of replies;
 //! * [`inbox`]: what has arrived;
 //! * [`inspect`]: what operators ask of it;
@@ -35,6 +36,7 @@ mod moments;
 pub mod recover;
 pub mod seat;
 pub mod turnstile;
+mod waiting;
 pub mod watching;
 
 use std::cell::{Cell, RefCell};
@@ -45,7 +47,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::backend::{Armed, Failure, How, Isolation, Link, Pool};
+use crate::backend::{Armed, Failure, How, Isolation, Link, Pool, Wakeups};
 use crate::metrics::{Limit, Metrics, Outcome as Told, Scope, Step};
 use crate::resp::{self, Lane, Protocol};
 use crate::txn::plan::{Branch, Plan};
@@ -53,6 +55,7 @@ use crate::txn::script;
 use crate::txn::{Limits, Millis, Outcome, Part, Refusal, TxnId};
 use attempt::Attempt;
 use conditional::Guard;
+use guarded::Guarded;
 use inbox::{Inbox, Reply};
 use lanes::Lanes;
 use seat::Work;
@@ -96,6 +99,8 @@ pub struct Ways {
     pub waiters: Rc<Pool>,
     /// For clients that watch keys: apart, for the same reason.
     pub watchers: Rc<Pool>,
+    /// News of transactions that have ended.
+    pub wakeups: Rc<Wakeups>,
 }
 
 /// The engine of one worker.
@@ -236,22 +241,22 @@ impl Engine {
         if self.is_native(&plan) {
             return done(&self.run_natively(plan, answer).await);
         }
-        if let Some(reply) = self.run_guarded(&mut plan, answer).await {
-            return done(&reply);
+        match self.run_guarded(&mut plan, answer).await {
+            Guarded::Answered(reply) => done(&reply),
+            Guarded::ToDo(work) => self.run_locked(plan, work, answer, None, done).await,
         }
-        self.run_locked(plan, answer, None, done).await;
     }
 
     /// As a transaction behind locks, whose client watches what `guard` has.
     async fn run_locked(
         self: &Rc<Self>,
-        mut plan: Plan,
+        plan: Plan,
+        work: Rc<[Work]>,
         answer: Answer,
         guard: Option<&Rc<Guard>>,
         done: impl FnOnce(&[u8]),
     ) {
         let began = Instant::now();
-        let work: Rc<[Work]> = plan.take_branches().into_iter().map(Work::new).collect();
         self.metrics.participants.record(work.len() as f64);
         let keys = work
             .iter()
@@ -386,8 +391,9 @@ impl Engine {
                 return (attempt, outcome, attempts);
             };
             self.make_way(&outcome).await;
+            let id = attempt.id.clone();
             tokio::task::spawn_local(attempt.finish());
-            tokio::time::sleep(wait).await;
+            self.wait_for_way(&outcome, &id, wait).await;
         }
     }
 
@@ -402,28 +408,8 @@ impl Engine {
             crate::txn::Cause::No(_, Refusal::Refused(text)) if text.starts_with("NOSCRIPT") => {
                 Some(Duration::from_millis(1))
             }
-            crate::txn::Cause::No(_, Refusal::Held { .. }) => Some(backoff(attempts)),
+            crate::txn::Cause::No(_, Refusal::Held { .. }) => Some(waiting::backoff(attempts)),
             crate::txn::Cause::No(..) => None,
-        }
-    }
-
-    /// Settles what stands in the way if its coordinator has had its time.
-    async fn make_way(self: &Rc<Self>, outcome: &Outcome) {
-        let Outcome::Aborted(crate::txn::Cause::No(
-            part,
-            Refusal::Held {
-                owner,
-                remaining_ms,
-            },
-        )) = outcome
-        else {
-            return;
-        };
-        self.metrics.shards[usize::from(part.shard)]
-            .lock_conflicts
-            .increment(1);
-        if *remaining_ms == 0 {
-            self.recover(*part, owner.clone()).await;
         }
     }
 
@@ -518,13 +504,6 @@ fn told(outcome: &Outcome) -> Told {
     }
 }
 
-/// Half a millisecond, doubled up to 16 ms, less a random part, so that two proxies that met
-/// once do not meet again and again.
-fn backoff(attempts: u32) -> Duration {
-    let most = 500 << attempts.min(6).saturating_sub(1);
-    Duration::from_micros(most / 2 + random() % (most / 2))
-}
-
 /// A random number for spreading load; not for secrets.
 pub fn random() -> u64 {
     getrandom::u64().unwrap_or(0x9E37_79B9)
@@ -532,14 +511,15 @@ pub fn random() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use crate::backend::hold;
+    use crate::backend::{armed, hold, wakeups};
     use crate::resp::build;
     use crate::txn::names;
 
     /// What links ask at the end of a batch is about the keys that the scripts write.
     #[test]
     fn links_ask_for_what_scripts_write() {
-        let questions: [(&[u8], &[u8], &[u8]); 4] = [
+        let questions: [(&[u8], &[u8], &[u8]); 5] = [
+            (armed::WATCH_SETTLING, b"WATCH", names::SETTLING),
             (hold::EXISTS_SETTLING, b"EXISTS", names::SETTLING),
             (hold::HKEYS_SETTLING, b"HKEYS", names::SETTLING),
             (hold::GET_EPOCH, b"GET", names::EPOCH),
@@ -550,5 +530,10 @@ mod tests {
             build::command(&mut expected, [command, key]);
             assert_eq!(question, &expected[..]);
         }
+        let mut expected = bytes::BytesMut::new();
+        let pattern = [names::RELEASED, b"*"].concat();
+        build::command(&mut expected, [&b"PSUBSCRIBE"[..], &pattern]);
+        assert_eq!(wakeups::PSUBSCRIBE, &expected[..]);
+        assert_eq!(wakeups::PREFIX, names::RELEASED);
     }
 }

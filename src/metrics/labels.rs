@@ -73,6 +73,28 @@ label! {
 }
 
 label! {
+    /// How something over several slots of one shard was kept apart from what settles there.
+    GuardedWay("way") {
+        /// On the armed connection.
+        Armed = "armed",
+        /// By a script.
+        Script = "script",
+        /// Behind locks.
+        Locks = "locks",
+    }
+}
+
+label! {
+    /// What ended a wait for another transaction.
+    WaitEnd("end") {
+        /// The news that it has ended.
+        Released = "released",
+        /// Time to look again.
+        Timer = "timer",
+    }
+}
+
+label! {
     /// What kind of error a client was given by lockstep (not by a shard).
     ErrorKind("kind") {
         /// Bytes that are not the protocol.

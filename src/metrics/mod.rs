@@ -18,7 +18,8 @@ use metrics_exporter_prometheus::{
 };
 
 pub use labels::{
-    ArmedEnd, ErrorKind, Family, Label, Limit, Outcome, Per, Recovery, Rejection, Scope, Step,
+    ArmedEnd, ErrorKind, Family, GuardedWay, Label, Limit, Outcome, Per, Recovery, Rejection,
+    Scope, Step, WaitEnd,
 };
 use names::{Definition, Type};
 pub use portion::Portion;
@@ -121,8 +122,12 @@ pub struct ShardMetrics {
     pub armed_broken: Counter,
     /// What was to run there, by its end.
     pub armed_runs: Arc<Per<ArmedEnd, Counter>>,
+    /// What touches several slots, by the way it took.
+    pub guarded_runs: Arc<Per<GuardedWay, Counter>>,
     /// Prepares refused since another transaction held a key.
     pub lock_conflicts: Counter,
+    /// Waits for other transactions, by what ended them.
+    pub lock_waits: Arc<Per<WaitEnd, Counter>>,
     /// Applies sent again.
     pub apply_retries: Counter,
     /// Share of the transactions in its index that stand as they should.
@@ -275,7 +280,13 @@ impl Maker {
             armed_runs: Arc::new(Per::new(|end| {
                 self.counter(&names::ARMED_RUNS, &[address.to_string(), text(end)])
             })),
+            guarded_runs: Arc::new(Per::new(|way| {
+                self.counter(&names::GUARDED_RUNS, &[address.to_string(), text(way)])
+            })),
             lock_conflicts: counter(&names::LOCK_CONFLICTS),
+            lock_waits: Arc::new(Per::new(|end| {
+                self.counter(&names::LOCK_WAITS, &[address.to_string(), text(end)])
+            })),
             apply_retries: counter(&names::APPLY_RETRIES),
             consistency: gauge(&names::CONSISTENCY),
             locks_held: gauge(&names::LOCKS_HELD),

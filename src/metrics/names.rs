@@ -116,6 +116,8 @@ metrics! {
         "How often a WATCH had to wait for such a connection.";
     WATCH_WAIT = "watch_wait_seconds" Histogram(LATENCY), ["shard"],
         "How long those waits took, those in vain included.";
+    GUARDED_RUNS = "guarded_runs_total" Counter, ["shard", "way"],
+        "Commands and transactions over several slots of one shard, by how they were kept apart from transactions over several shards: on the armed connection, by a script when the shard was busy with those, or behind locks.";
     ARMED_EXECS = "armed_execs_total" Counter, ["shard"],
         "EXECs sent on the armed connection, for what touches several slots of the shard; runs by EXECs is how many share one.";
     ARMED_BROKEN = "armed_broken_total" Counter, ["shard"],
@@ -144,6 +146,8 @@ metrics! {
         "Replies held since a transaction that has their key is settling.";
     LOCK_CONFLICTS = "lock_conflicts_total" Counter, ["shard"],
         "Prepares refused since another transaction held a key.";
+    LOCK_WAITS = "lock_waits_total" Counter, ["shard", "end"],
+        "Waits for a transaction of another process to end, by what ended them: its announcement, or the time to look again.";
     LOCK_WAIT = "lock_wait_seconds" Histogram(LATENCY), [],
         "Time that distributed transactions waited for keys held by others: from EXEC to the begin of the last attempt. Next to nothing where nobody was in the way.";
     APPLY_RETRIES = "apply_retries_total" Counter, ["shard"],

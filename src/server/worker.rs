@@ -20,7 +20,7 @@ use super::{Accepted, Common, HANDOVER_MAX};
 use crate::backend::feed::Feed;
 use crate::backend::link::LinkOptions;
 use crate::backend::pinned::{Bound, PoolOptions};
-use crate::backend::{Armed, Link, Pool};
+use crate::backend::{Armed, Link, Pool, Wakeups};
 use crate::config::{Config, IsolationLevel};
 use crate::engine::channels::Hub;
 use crate::engine::turnstile::Turnstile;
@@ -274,6 +274,7 @@ pub(crate) fn engine(
             pool: pool(Bound::Pinned),
             waiters: pool(Bound::Pinned),
             watchers: pool(Bound::Watch),
+            wakeups: Wakeups::new(dial.clone(), metrics.clone()),
             armed: [Protocol::Resp2, Protocol::Resp3].map(|protocol| {
                 let options = link_options(config, limits);
                 Armed::new(

@@ -81,6 +81,13 @@
 //! | `__lockstep:epoch` | string | counts the prepares that succeeded, for ever |
 //! | `__lockstep:markers` | sorted set | ids that left a marker or tombstone, by when it expires |
 //!
+//! Every prepare moves the epoch, that of a branch that only reads as well, though split reads
+//! over several shards could do without: a read over several slots of *one* shard goes by the
+//! epoch, too, and must not run while a slot settles that was only read. (A transaction reads `a`
+//! here and has yet to write `d` elsewhere; a plain write changes `a`, its reply is held; whoever
+//! then reads `a` among others, unheld, and misses `d` has seen the write, which comes behind the
+//! transaction, and not the transaction.)
+//!
 //! and the channel `__lockstep:released:<id>`, on which release and abort announce themselves.
 //! A record has no time to live while undecided; nothing in doubt is ever deleted by a timer.
 

@@ -112,11 +112,6 @@ impl Plan {
         branches
     }
 
-    /// Puts them back.
-    pub fn put_branches(&mut self, branches: Vec<Branch>) {
-        self.branches = branches;
-    }
-
     /// A command whose reply is known.
     pub fn add_ready(&mut self, reply: Bytes) {
         self.answers.push(Answer::Ready(reply));

@@ -98,7 +98,17 @@ pub static PREPARE: Script = Script::new("prepare", include_str!("prepare.lua"))
 /// See the operation `apply` in [`super`].
 pub static APPLY: Script = Script::new(
     "apply",
-    concat!(include_str!("flush.lua"), include_str!("apply.lua")),
+    concat!(
+        include_str!("flush.lua"),
+        include_str!("apply.lua"),
+        include_str!("run.lua")
+    ),
+);
+/// No operation of a transaction: commands over several slots of one shard that take effect only
+/// if none of them is settling. See [`append_guarded`].
+pub static GUARDED: Script = Script::new(
+    "guarded",
+    concat!(include_str!("guarded.lua"), include_str!("run.lua")),
 );
 /// See the operations `abort`, `abort-if-present` and `tombstone` in [`super`].
 pub static ABORT: Script = Script::new(
@@ -124,7 +134,7 @@ pub static READ: Script = Script::new("read", include_str!("read.lua"));
 pub static COUNT: Script = Script::new("count", include_str!("count.lua"));
 
 /// All scripts: what a connection must have loaded before it is used.
-pub static ALL: [&Script; 6] = [&PREPARE, &APPLY, &ABORT, &RELEASE, &READ, &COUNT];
+pub static ALL: [&Script; 7] = [&PREPARE, &APPLY, &ABORT, &RELEASE, &READ, &COUNT, &GUARDED];
 
 /// FLUSHALL and FLUSHDB as they run between MULTI and EXEC, by EVAL: always there, unlike what is
 /// called by its SHA-1. Its arguments: the command's.
@@ -248,6 +258,13 @@ where
 pub const FLUSHALL: &[u8] = b"FLUSHALL";
 /// See [`FLUSHALL`].
 pub const FLUSHDB: &[u8] = b"FLUSHDB";
+
+/// Appends the request to run an intent's commands at once, unless one of its keys is settling:
+/// for what has one participant. One reply, for [`answer::guarded`].
+pub fn append_guarded(out: &mut BytesMut, intent: &Intent) {
+    let sha1 = GUARDED.sha1().as_bytes();
+    plain(out, &[b"EVALSHA", sha1, b"0", &intent.keys, &intent.redo]);
+}
 
 /// Runs a branch natively on the connection whose WATCH stands behind the vote.
 #[derive(Debug)]

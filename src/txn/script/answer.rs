@@ -216,6 +216,33 @@ pub fn applied(frame: &[u8]) -> ApplyAnswer<'_> {
     }
 }
 
+/// The answer to [`super::append_guarded`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Guarded<'a> {
+    /// The commands were executed, as one, with these replies.
+    Ran(Vec<Cow<'a, [u8]>>),
+    /// A key was settling, in this transaction: nothing was executed.
+    Settling(TxnId),
+    /// The shard refused the whole: nothing was executed.
+    Refused,
+    /// This error proves neither.
+    Unknown(String),
+}
+
+/// See [`Guarded`].
+pub fn guarded(frame: &[u8]) -> Guarded<'_> {
+    let mut parts = elements(frame).filter_map(as_bulk);
+    if let (Some(b"settling"), Some(owner)) = (parts.next(), parts.next()) {
+        return Guarded::Settling(TxnId::new(text(owner)));
+    }
+    let answer = applied(frame);
+    match answer.applied {
+        Applied::Now => Guarded::Ran(answer.replies),
+        Applied::Refused => Guarded::Refused,
+        _ => Guarded::Unknown(answer.error.unwrap_or_default()),
+    }
+}
+
 /// What the script could not hand back as it was: an integer beyond 2^53 stands as the status
 /// `:<digits>`, which no command answers.
 fn native(reply: &[u8]) -> Cow<'_, [u8]> {
