@@ -29,6 +29,9 @@ use crate::metrics::{Limit, ShardMetrics};
 use crate::resp::{self, Lane, ReplyError};
 use crate::turn::{Flush, Turn};
 
+/// Names that a connection remembers, see [`Link::mark`].
+const MARKS_MAX: usize = 10_000;
+
 /// Bounds and times of a link.
 #[derive(Clone, Debug)]
 pub struct LinkOptions {
@@ -87,6 +90,8 @@ struct Inner {
     is_settling: bool,
     /// Epoch of the shard while its index was empty, as last seen; see [`Link::epoch`].
     epoch: Option<Bytes>,
+    /// What was sent once on this connection and need not be sent again; see [`Link::mark`].
+    marks: HashSet<[u8; 40]>,
     /// Replies that are held.
     held: usize,
     /// Connections lost.
@@ -122,6 +127,7 @@ impl Link {
             needs_epoch: false,
             is_settling: false,
             epoch: None,
+            marks: HashSet::new(),
             held: 0,
             losses: 0,
             sent_bytes: 0,
@@ -146,6 +152,14 @@ impl Link {
     /// Number of the connection: what is sent now goes out on this one, or not at all.
     pub fn connection(&self) -> u64 {
         self.inner.borrow().losses
+    }
+
+    /// Asks one thing over a connection of its own; see [`Dial::ask_apart`].
+    ///
+    /// # Errors
+    /// See there.
+    pub async fn ask_apart(&self, request: &[u8]) -> Result<Bytes, Cause> {
+        self.dial.ask_apart(request).await
     }
 
     /// Another link to the same shard, set to another lane. Its task is to be started.
@@ -202,6 +216,21 @@ impl Link {
         }));
         self.mark_dirty(inner);
         Ok(())
+    }
+
+    /// Notes that what bears this name is being sent on this connection; false if it was noted
+    /// before. With the connection all of it is forgotten, and when there is too much of it.
+    pub fn mark(&self, name: [u8; 40]) -> bool {
+        let mut inner = self.inner.borrow_mut();
+        if inner.marks.len() >= MARKS_MAX {
+            inner.marks.clear();
+        }
+        inner.marks.insert(name)
+    }
+
+    /// Takes it back.
+    pub fn unmark(&self, name: &[u8; 40]) {
+        self.inner.borrow_mut().marks.remove(name);
     }
 
     fn mark_dirty(self: &Rc<Self>, inner: &mut Inner) {
@@ -470,6 +499,7 @@ impl Link {
             inner.broken = None;
             inner.epoch = None;
             inner.held = 0;
+            inner.marks.clear();
             inner.losses += 1;
             (std::mem::take(&mut inner.pending), written)
         };

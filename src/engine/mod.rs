@@ -13,6 +13,7 @@
 //! * [`conditional`]: EXEC of a client that watches;
 //! * [`decide`]: what only the watching connections do in it;
 //! * [`everywhere`]: asking every shard the same;
+//! * [`sources`]: scripts that clients have shown;
 //! * [`errors`]: what a client is told instead of replies;
 //! * [`inbox`]: what has arrived;
 //! * [`inspect`]: what operators ask of it;
@@ -34,6 +35,7 @@ pub mod lanes;
 mod moments;
 pub mod recover;
 pub mod seat;
+pub mod sources;
 pub mod turnstile;
 pub mod watching;
 
@@ -482,12 +484,16 @@ impl Engine {
     }
 
     /// Sends a request over a link and waits for its reply.
-    async fn ask(&self, shard: u16, request: &[u8]) -> Result<Bytes, Failure> {
+    pub async fn ask(&self, shard: u16, request: &[u8]) -> Result<Bytes, Failure> {
         ask_over(self.link(shard), request).await
     }
 }
 
-async fn ask_over(link: &Rc<Link>, request: &[u8]) -> Result<Bytes, Failure> {
+/// Sends a request over a link and waits for its reply.
+///
+/// # Errors
+/// There is none.
+pub async fn ask_over(link: &Rc<Link>, request: &[u8]) -> Result<Bytes, Failure> {
     let inbox = Inbox::<Reply>::new();
     link.send(&[request], How::PLAIN, Rc::<Inbox<Reply>>::clone(&inbox), 0)?;
     match inbox.next(None).await {

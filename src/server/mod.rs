@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 
 use crate::config::Config;
 use crate::engine::channels::audience::Audience;
+use crate::engine::sources::Sources;
 use crate::engine::turnstile::Turnstile;
 use crate::frontend::ServerInfo;
 use crate::frontend::refusal::fixed;
@@ -70,6 +71,8 @@ pub(crate) struct Common {
     pub table: Arc<CommandTable>,
     pub info: Arc<ServerInfo>,
     pub turnstile: Arc<Turnstile>,
+    /// Scripts that clients have shown.
+    pub sources: Arc<Sources>,
     /// Who listens to what, over all workers.
     pub audience: Arc<Audience>,
     pub shutdown: Shutdown,
@@ -121,6 +124,7 @@ impl Server {
                 started: std::time::Instant::now(),
             }),
             turnstile: Arc::default(),
+            sources: Arc::new(Sources::new(config.script_cache_bytes_max)),
             audience: Arc::default(),
             shutdown,
             clients: Arc::default(),
