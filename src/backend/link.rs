@@ -8,7 +8,7 @@
 //! fails it is *down*: requests fail immediately until a later attempt succeeds.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;

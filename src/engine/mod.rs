@@ -8,6 +8,7 @@
 //! * [`turnstile`]: first come, first served inside the process;
 //! * [`channels`]: who listens to what, over one connection per shard;
 //! * [`blocking`]: commands that wait for data;
+//! * [`waiting`]: the same with keys on several shards;
 //! * [`guarded`]: what touches several slots of one shard;
 //! * [`watching`]: what clients watch, on connections of their own;
 //! * [`conditional`]: EXEC of a client that watches;
@@ -37,6 +38,7 @@ pub mod recover;
 pub mod seat;
 pub mod sources;
 pub mod turnstile;
+pub mod waiting;
 pub mod watching;
 
 use std::cell::{Cell, RefCell};

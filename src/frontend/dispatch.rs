@@ -317,6 +317,7 @@ impl Dispatcher {
             Ok(Home::Slot(Place { shard, slot })) => (shard, vec![slot]),
             Ok(Home::Shard(shard)) => (shard, self.slots(command)),
             Ok(Home::Nowhere) => return self.keyless(spec, command),
+            Err(Misplaced::CrossSlot) => return self.block_over(spec, command),
             Err(why) => return self.reject_misplaced(spec, why),
         };
         if !self.session.is_now(Want::Idle) {

@@ -30,6 +30,7 @@ pub mod session;
 pub mod subscriber;
 pub mod tally;
 pub mod watch;
+mod waiting;
 mod whole;
 
 use std::cell::{Cell, RefCell};
