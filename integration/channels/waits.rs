@@ -68,9 +68,9 @@ pub const SCENES: &[(&str, &[&str])] = &[
             "w 0 BLPOP a b c 0",
             "w -",
             "p 1 MULTI",
-            "p 1 RPUSH c 3",
-            "p 1 RPUSH b 2",
             "p 1 RPUSH a 1",
+            "p 1 RPUSH b 2",
+            "p 1 RPUSH c 3",
             "p 1 EXEC",
             "w 1",
             "p 1 DEL a b c",
@@ -182,7 +182,9 @@ fn nothing_popped_is_lost() {
                 })
             })
             .collect();
-        let joined = waiters.into_iter().map(|waiter| waiter.join().expect("no panic"));
+        let joined = waiters
+            .into_iter()
+            .map(|waiter| waiter.join().expect("no panic"));
         joined.flatten().collect()
     });
     let unique: HashSet<&Vec<u8>> = all.iter().collect();
@@ -212,7 +214,10 @@ fn push(cluster: &Cluster, keys: &[String], seed: Seed, pusher: usize, values: u
 fn who_is_gone_takes_nothing() {
     let cluster = Cluster::start(&Options::default());
     let keys = spread("q", cluster.shards().len(), 3);
-    assert_ne!(shard_of(keys[0].as_bytes(), 3), shard_of(keys[1].as_bytes(), 3));
+    assert_ne!(
+        shard_of(keys[0].as_bytes(), 3),
+        shard_of(keys[1].as_bytes(), 3)
+    );
     let mut command = vec!["BLPOP".to_owned()];
     command.extend_from_slice(&keys);
     command.push("0".to_owned());

@@ -291,7 +291,11 @@ impl Feed {
                 Some(Some((sink, number))) => sink.deliver(number, &frame),
                 Some(None) if resp::is_error(&frame) => {
                     let text = String::from_utf8_lossy(resp::error_text(&frame)).into_owned();
-                    tracing::error!(shard = self.dial.address, text, "CLIENT TRACKING or a subscription is refused");
+                    tracing::error!(
+                        shard = self.dial.address,
+                        text,
+                        "CLIENT TRACKING or a subscription is refused"
+                    );
                 }
                 Some(None) => {}
                 None => return Err(Cause::new("it sent a reply to no request")),

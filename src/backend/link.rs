@@ -233,6 +233,11 @@ impl Link {
         self.inner.borrow_mut().marks.remove(name);
     }
 
+    /// Takes all of it back.
+    pub fn unmark_all(&self) {
+        self.inner.borrow_mut().marks.clear();
+    }
+
     fn mark_dirty(self: &Rc<Self>, inner: &mut Inner) {
         if !inner.is_dirty {
             inner.is_dirty = true;

@@ -215,6 +215,30 @@ impl Engine {
         );
     }
 
+    /// Has every shard run a command that drops all scripts, and load our own again in the same
+    /// step, so that no transaction meets a shard without them. The replies to EXEC, by shard.
+    pub async fn forget_scripts(&self, command: &[u8]) -> Vec<Result<Bytes, Failure>> {
+        let mut request = BytesMut::from(script::MULTI);
+        request.extend_from_slice(command);
+        for script in script::ALL {
+            script.append_load(&mut request);
+        }
+        request.extend_from_slice(script::EXEC);
+        let how = How::behind(script::ALL.len() as u32 + 2);
+        self.lanes.each(Link::unmark_all);
+        let request = &request;
+        let ask = |shard| async move {
+            let inbox = Inbox::<Reply>::new();
+            let sink = Rc::<Inbox<Reply>>::clone(&inbox);
+            self.link(shard).send(&[request], how, sink, 0)?;
+            match inbox.next(None).await {
+                Some((_, reply)) => reply,
+                None => Err(no_reply()),
+            }
+        };
+        futures::future::join_all((0..self.shards()).map(ask)).await
+    }
+
     /// Transactions that are not finished: answered or not, something of them is under way.
     pub fn active(&self) -> usize {
         self.active.get()

@@ -15,6 +15,10 @@
 //! which one Redis would have chosen it. All looks are held until what they have seen is released
 //! everywhere, so a transaction over several of the keys is seen as a whole.
 //!
+//! One thing one Redis does otherwise: it serves a client that waits already from the key that was
+//! pushed to first, when one transaction pushes to several of its keys. Here it is the first of
+//! its arguments, since nobody sees the order of pushes on different shards.
+//!
 //! Streams are read on every key at once; what was read is always handed on. A plain XREAD is
 //! read until two rounds agree, and so is one view of all streams. What XREADGROUP delivers from
 //! several shards is not: it cannot be read twice.

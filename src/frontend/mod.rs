@@ -29,8 +29,9 @@ mod scripts;
 pub mod session;
 pub mod subscriber;
 pub mod tally;
-pub mod watch;
+mod tracking;
 mod waiting;
+pub mod watch;
 mod whole;
 
 use std::cell::{Cell, RefCell};

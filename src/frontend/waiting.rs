@@ -10,9 +10,10 @@ use tokio::time::Instant;
 
 use super::dispatch::{Dispatcher, Flow};
 use super::session::Want;
+use crate::backend::Isolation;
+use crate::engine::channels::Hub;
 use crate::engine::lanes::Links;
 use crate::engine::waiting::{Source, Take, Wait};
-use crate::engine::channels::Hub;
 use crate::engine::{self, Engine};
 use crate::keyspace::{CommandSpec, Topology};
 use crate::metrics::Family;
@@ -35,6 +36,10 @@ struct Parts {
 impl Dispatcher {
     /// A command that waits, with keys on several shards.
     pub(super) fn block_over(&mut self, spec: &CommandSpec, command: &Command<'_>) -> Flow {
+        if is_unbalanced(spec, command) {
+            // The server says it best.
+            return self.forward(self.any_shard(), command, Isolation::None, Family::Read);
+        }
         let Some(parts) = take_apart(spec, command) else {
             return self.reject_misplaced(spec, Misplaced::CrossSlot);
         };
@@ -136,6 +141,15 @@ async fn end_of(links: &Links, shard: u16, key: &[u8]) -> Option<Bytes> {
     resp::as_bulk(end[1]).map(Bytes::copy_from_slice)
 }
 
+/// Whether a stream stands behind STREAMS for which there is no id: keys cannot be told then.
+fn is_unbalanced(spec: &CommandSpec, command: &Command<'_>) -> bool {
+    // GROUP group consumer: neither is an option, whatever it is called.
+    let skip = if spec.name == "xreadgroup" { 4 } else { 1 };
+    let mut args = command.args().skip(skip);
+    let found = args.find(|arg| arg.eq_ignore_ascii_case(b"streams"));
+    found.is_some() && !args.count().is_multiple_of(2)
+}
+
 fn take_apart(spec: &CommandSpec, command: &Command<'_>) -> Option<Parts> {
     let args: Vec<Bytes> = command.args().map(Bytes::copy_from_slice).collect();
     match spec.name.as_str() {
@@ -219,9 +233,14 @@ mod tests {
     #[test]
     fn streams_are_taken_apart() {
         let args = |line: &str| -> Vec<Bytes> {
-            line.split(' ').map(|word| Bytes::from(word.to_owned())).collect()
+            line.split(' ')
+                .map(|word| Bytes::from(word.to_owned()))
+                .collect()
         };
-        let parts = streams(&args("XREAD COUNT 2 BLOCK 5 STREAMS a b $ 0"), Take::Streams);
+        let parts = streams(
+            &args("XREAD COUNT 2 BLOCK 5 STREAMS a b $ 0"),
+            Take::Streams,
+        );
         let parts = parts.unwrap();
         assert!(parts.asks_for_new());
         assert_eq!(parts.limit, Some(Duration::from_millis(5)));

@@ -46,6 +46,8 @@ pub enum Channels {
 pub enum Library {
     /// SCRIPT LOAD.
     Load,
+    /// SCRIPT FLUSH.
+    Forget,
     /// SCRIPT EXISTS.
     Exists,
     /// FUNCTION LOAD, DELETE, FLUSH and RESTORE.
@@ -83,6 +85,7 @@ fn channels(name: &str, sub: &str) -> Option<Treatment> {
 fn library(name: &str, sub: &str) -> Option<Treatment> {
     Some(Treatment::Library(match (name, sub) {
         ("script", "load") => Library::Load,
+        ("script", "flush") => Library::Forget,
         ("script", "exists") => Library::Exists,
         (_, "kill") => Library::Kill,
         ("function", "load" | "delete" | "flush" | "restore") => Library::Change,

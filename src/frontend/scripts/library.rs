@@ -25,9 +25,13 @@ impl Dispatcher {
         if !self.session.is_now(Want::Idle) {
             return Flow::Wait;
         }
-        if what == Library::Load {
-            let source = command.arg(2).unwrap_or_default();
-            self.context.scripts.learn(source);
+        match what {
+            Library::Load => {
+                let source = command.arg(2).unwrap_or_default();
+                self.context.scripts.learn(source);
+            }
+            Library::Forget => self.context.scripts.clear(),
+            _ => {}
         }
         // What is known here runs on every shard, whether or not that has it now.
         let names = command.args().skip(2).map(sha_named);
@@ -42,6 +46,7 @@ impl Dispatcher {
         spawn_local(async move {
             let reply = match what {
                 Library::Kill => kill(&engine, &raw).await,
+                Library::Forget => forget(&engine, &raw).await,
                 _ => everywhere(&engine, &links, &known, what, &raw).await,
             };
             session.complete(slot, &reply);
@@ -131,6 +136,28 @@ async fn everywhere(
             .map(|reply| BytesMut::from(&reply[..]))
             .unwrap_or_default(),
     }
+}
+
+/// SCRIPT FLUSH, with our own scripts loaded again in the same step.
+async fn forget(engine: &Rc<Engine>, raw: &[u8]) -> BytesMut {
+    let mut out = BytesMut::new();
+    for answer in engine.forget_scripts(raw).await {
+        match answer {
+            Ok(reply) if resp::is_error(&reply) => return BytesMut::from(&reply[..]),
+            Ok(reply) => {
+                let first = resp::elements(&reply).next().unwrap_or_default();
+                if out.is_empty() || resp::is_error(first) {
+                    out = BytesMut::from(first);
+                }
+            }
+            Err(failure) => {
+                out.clear();
+                build::error(&mut out, failure.to_string());
+                return out;
+            }
+        }
+    }
+    out
 }
 
 /// A script exists if every shard has it, or it is known.
