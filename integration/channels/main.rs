@@ -1,4 +1,4 @@
-//! Subscriptions: P3 (the same bytes as one Redis), and that messages reach whom they should
+//! Subscriptions, and waiting for data on several shards: P3 (the same bytes as one Redis), and that messages reach whom they should
 //! through any proxy, over a shard's restart, beside subscribers that do not listen, and with
 //! nothing left of clients that are gone.
 
@@ -10,6 +10,7 @@ mod support;
 
 mod faults;
 mod scenes;
+mod waits;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -26,7 +27,8 @@ fn scenes_are_as_on_one_redis() {
     let (oracle, cluster) = (Redis::start(&[]), Cluster::start(&Options::default()));
     let mut differences = Vec::new();
     let both = ["2", "3"].into_iter();
-    for (protocol, (name, lines)) in both.flat_map(|p| scenes::ALL.iter().map(move |s| (p, s))) {
+    let all = || scenes::ALL.iter().chain(waits::SCENES);
+    for (protocol, (name, lines)) in both.flat_map(|p| all().map(move |scene| (p, scene))) {
         let wanted = play(oracle.port(), protocol, lines);
         let got = play(cluster.port(0), protocol, lines);
         for ((line, wanted), got) in lines.iter().zip(&wanted).zip(&got) {

@@ -58,6 +58,43 @@ fn check_redis_py(printed: &str) {
     assert_eq!(printed.lines().collect::<Vec<_>>(), wanted);
 }
 
+/// Pub/sub, blocking pops, scripts and locks of redis-py, in both protocols.
+#[test]
+fn redis_py_channels() {
+    if std::env::var("LOCKSTEP_OFFLINE").is_ok_and(|value| value == "1") {
+        println!("LOCKSTEP_OFFLINE=1: redis-py is left out");
+        return;
+    }
+    let python = run(&mut Command::new(folder().join("setup")), "");
+    let cluster = Cluster::start(&Options::default());
+    let keys = spread("py:", cluster.shards().len(), 3);
+    let mut command = Command::new(python.trim());
+    command
+        .arg(folder().join("redis_py_channels.py"))
+        .arg(cluster.port(0).to_string())
+        .args(&keys);
+    let printed = run(&mut command, "");
+    let wanted = ["2", "3"].map(|protocol| {
+        let lines = [
+            "publish 1",
+            "heard m0",
+            "publish 1",
+            "heard m1",
+            "publish 1",
+            "heard m2",
+            "publish 1 ('pmessage', 'news.art', 'p')",
+            "popped element",
+            "script [2, 2, 2]",
+            "without keys hello",
+            "locked 1",
+            "deleted 3",
+        ];
+        lines.map(|line| format!("{protocol} {line}"))
+    });
+    assert_eq!(printed.lines().collect::<Vec<_>>(), wanted.concat());
+    cluster.wait_clean(CLEAN_LIMIT);
+}
+
 #[test]
 fn redis_cli() {
     let cluster = Cluster::start(&Options::default());

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -37,12 +37,58 @@ impl Dial {
     /// # Errors
     /// A text that names the shard and says what failed, its own words included.
     pub async fn connect(&self, lane: Lane) -> Result<Stream, Cause> {
-        let attempt = async {
-            let stream = self.open().await.map_err(|e| e.to_string())?;
-            self.greet(stream, lane).await
+        self.in_time(async {
+            let (greeting, replies) = self.greeting(lane);
+            let mut stream = self.open().await?;
+            let said = exchange(&mut stream, &greeting, replies).await?;
+            match said.iter().find(|reply| is_error(reply)) {
+                Some(error) => Err(String::from_utf8_lossy(error_text(error)).into_owned()),
+                None => Ok(stream),
+            }
+        })
+        .await
+    }
+
+    /// Asks one thing over a connection of its own, with nothing in front of it but AUTH: for
+    /// what a server takes even while it is busy with a script.
+    ///
+    /// # Errors
+    /// As [`Dial::connect`].
+    pub async fn ask_apart(&self, request: &[u8]) -> Result<Bytes, Cause> {
+        self.in_time(async {
+            let mut out = BytesMut::new();
+            let before = self.authenticate(&mut out);
+            out.extend_from_slice(request);
+            let mut stream = self.open().await?;
+            let mut said = exchange(&mut stream, &out, before + 1).await?;
+            said.pop().ok_or_else(|| "it said nothing".into())
+        })
+        .await
+    }
+
+    async fn open(&self) -> Result<Stream, String> {
+        let opened = async {
+            if let Some(path) = self.address.strip_prefix("unix:") {
+                return UnixStream::connect(path).await.map(Stream::Unix);
+            }
+            let stream = TcpStream::connect(&self.address).await?;
+            stream.set_nodelay(true)?;
+            keep_alive(&stream)?;
+            let Some(tls) = &self.tls else {
+                return Ok(Stream::Tcp(stream));
+            };
+            let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
+            tls.connect(host.trim_matches(['[', ']']), stream).await
         };
+        opened.await.map_err(|error| error.to_string())
+    }
+
+    async fn in_time<T>(
+        &self,
+        attempt: impl Future<Output = Result<T, String>>,
+    ) -> Result<T, Cause> {
         let failed = match timeout(self.connect_timeout, attempt).await {
-            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Ok(done)) => return Ok(done),
             Ok(Err(text)) => text,
             Err(_) => format!(
                 "no connection within {} ms",
@@ -55,70 +101,24 @@ impl Dial {
         )))
     }
 
-    async fn open(&self) -> std::io::Result<Stream> {
-        if let Some(path) = self.address.strip_prefix("unix:") {
-            return UnixStream::connect(path).await.map(Stream::Unix);
+    /// Appends AUTH if need be; how many commands that is.
+    fn authenticate(&self, out: &mut BytesMut) -> usize {
+        let (user, password) = (self.user.as_bytes(), self.password.as_bytes());
+        match (user.is_empty(), password.is_empty()) {
+            (true, true) => return 0,
+            (true, false) => build::command(out, [&b"AUTH"[..], password]),
+            (false, _) => build::command(out, [&b"AUTH"[..], user, password]),
         }
-        let stream = TcpStream::connect(&self.address).await?;
-        stream.set_nodelay(true)?;
-        keep_alive(&stream)?;
-        let Some(tls) = &self.tls else {
-            return Ok(Stream::Tcp(stream));
-        };
-        let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
-        tls.connect(host.trim_matches(['[', ']']), stream).await
-    }
-
-    async fn greet(&self, mut stream: Stream, lane: Lane) -> Result<Stream, String> {
-        let (greeting, replies) = self.greeting(lane);
-        stream
-            .write_all(&greeting)
-            .await
-            .map_err(|e| e.to_string())?;
-        stream.flush().await.map_err(|e| e.to_string())?;
-        let (mut buffer, mut scanner, mut start) = (
-            BytesMut::with_capacity(1024),
-            ReplyScanner::new(Limits::default()),
-            0,
-        );
-        let mut left = replies;
-        while left > 0 {
-            if let Some(len) = scanner.scan(&buffer[start..]).map_err(|e| e.to_string())? {
-                let reply = &buffer[start..start + len];
-                if is_error(reply) {
-                    return Err(String::from_utf8_lossy(error_text(reply)).into_owned());
-                }
-                start += len;
-                left -= 1;
-                continue;
-            }
-            if stream
-                .read_buf(&mut buffer)
-                .await
-                .map_err(|e| e.to_string())?
-                == 0
-            {
-                return Err("it closed the connection".into());
-            }
-        }
-        if start != buffer.len() {
-            return Err("it sent more than it was asked for".into());
-        }
-        Ok(stream)
+        1
     }
 
     fn greeting(&self, lane: Lane) -> (BytesMut, usize) {
         let mut out = BytesMut::new();
-        let mut replies = 0;
+        let mut replies = self.authenticate(&mut out);
         let mut command = |args: &[&[u8]]| {
             build::command(&mut out, args);
             replies += 1;
         };
-        match (self.user.is_empty(), self.password.is_empty()) {
-            (true, true) => {}
-            (true, false) => command(&[b"AUTH", self.password.as_bytes()]),
-            (false, _) => command(&[b"AUTH", self.user.as_bytes(), self.password.as_bytes()]),
-        }
         if lane.protocol == Protocol::Resp3 {
             command(&[b"HELLO", b"3"]);
         }
@@ -130,6 +130,31 @@ impl Dial {
             command(&[b"SCRIPT", b"LOAD", script.as_bytes()]);
         }
         (out, replies)
+    }
+}
+
+/// Writes, and reads exactly so many replies.
+async fn exchange(
+    stream: &mut Stream,
+    request: &[u8],
+    replies: usize,
+) -> Result<Vec<Bytes>, String> {
+    let text = |error: std::io::Error| error.to_string();
+    stream.write_all(request).await.map_err(text)?;
+    stream.flush().await.map_err(text)?;
+    let mut buffer = BytesMut::with_capacity(1024);
+    let mut scanner = ReplyScanner::new(Limits::default());
+    let mut said = Vec::new();
+    while said.len() < replies {
+        if let Some(len) = scanner.scan(&buffer).map_err(|e| e.to_string())? {
+            said.push(buffer.split_to(len).freeze());
+        } else if stream.read_buf(&mut buffer).await.map_err(text)? == 0 {
+            return Err("it closed the connection".into());
+        }
+    }
+    match buffer.is_empty() {
+        true => Ok(said),
+        false => Err("it sent more than it was asked for".into()),
     }
 }
 

@@ -27,6 +27,8 @@ use crate::turn::{Flush, Turn};
 /// A shard that is silent for so long is asked whether it is still there.
 const SILENCE: Duration = Duration::from_secs(10);
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
+/// Keys that are read on this connection are told of when they are changed.
+const TRACK: &[u8] = b"*3\r\n$6\r\nCLIENT\r\n$8\r\nTRACKING\r\n$2\r\nON\r\n";
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// Whom a feed serves. Called from the feed's task, never from inside [`Feed::send`].
@@ -211,8 +213,8 @@ impl Feed {
             inner.phase = Phase::Up(stream);
             inner.heard_at = self.turn.tick();
             // In front of what has waited: that may take back what is wanted no more.
-            let mut first = BytesMut::new();
-            let count = owner.wanted(self.shard, &mut first);
+            let mut first = BytesMut::from(TRACK);
+            let count = 1 + owner.wanted(self.shard, &mut first);
             first.extend_from_slice(&inner.out);
             inner.out = first;
             (0..count).for_each(|_| inner.askers.push_front(None));
@@ -289,7 +291,11 @@ impl Feed {
                 Some(Some((sink, number))) => sink.deliver(number, &frame),
                 Some(None) if resp::is_error(&frame) => {
                     let text = String::from_utf8_lossy(resp::error_text(&frame)).into_owned();
-                    tracing::error!(shard = self.dial.address, text, "a subscription is refused");
+                    tracing::error!(
+                        shard = self.dial.address,
+                        text,
+                        "CLIENT TRACKING or a subscription is refused"
+                    );
                 }
                 Some(None) => {}
                 None => return Err(Cause::new("it sent a reply to no request")),

@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::Dial;
 use crate::metrics::{ShardMetrics, WaitEnd};
 use crate::resp::{self, Lane, Limits, ReplyScanner};
+use crate::transport::Stream;
 
 pub(crate) const PREFIX: &[u8] = b"__lockstep:released:";
 pub(crate) const PSUBSCRIBE: &[u8] = b"*2\r\n$10\r\nPSUBSCRIBE\r\n$21\r\n__lockstep:released:*\r\n";
@@ -135,9 +135,10 @@ impl Wakeups {
     }
 
     /// Ends well when nobody has waited for a while.
-    async fn follow(&self, mut stream: TcpStream) -> Result<(), String> {
+    async fn follow(&self, mut stream: Stream) -> Result<(), String> {
         let text = |error: std::io::Error| error.to_string();
         stream.write_all(PSUBSCRIBE).await.map_err(text)?;
+        stream.flush().await.map_err(text)?;
         let mut buffer = BytesMut::with_capacity(4096);
         let mut scanner = ReplyScanner::new(Limits::default());
         loop {

@@ -84,6 +84,8 @@ pub struct Config {
     pub pubsub_output_soft_time: Duration,
     /// Channels and patterns that one client may be subscribed to.
     pub client_subscriptions_max: usize,
+    /// Bytes of scripts that are remembered, so that EVALSHA works where a shard lost them.
+    pub script_cache_bytes_max: usize,
     /// A client that sends nothing for this long is disconnected; zero: never.
     pub idle_timeout: Duration,
     /// Interval of TCP keepalive probes on clients' and shards' connections; zero: none.
@@ -171,6 +173,7 @@ impl Config {
             pubsub_output_soft_bytes: 0,
             pubsub_output_soft_time: Duration::ZERO,
             client_subscriptions_max: 0,
+            script_cache_bytes_max: 0,
             idle_timeout: Duration::ZERO,
             tcp_keepalive: Duration::ZERO,
             inline_bytes_max: 0,

@@ -192,6 +192,17 @@ pub static SETTINGS: &[Setting] = &[
         help: "Channels and patterns that one client may be subscribed to.",
     },
     Setting {
+        name: "script-cache-bytes-max",
+        group: Group::Clients,
+        kind: Bytes {
+            default: 16 * MIB,
+            range: 0..=16 * GIB,
+            set: |c, v| c.script_cache_bytes_max = v,
+        },
+        help: "Sources of scripts that are remembered, so that EVALSHA works on shards that do \
+               not know the script; the oldest go first.",
+    },
+    Setting {
         name: "idle-timeout-ms",
         group: Group::Clients,
         kind: Millis {

@@ -246,7 +246,7 @@ impl Engine {
                 return true;
             };
             looks += 1;
-            let wait = super::waiting::backoff(looks);
+            let wait = super::wakeups::backoff(looks);
             if began.elapsed() + wait > self.times.lock_wait {
                 return false;
             }

@@ -20,7 +20,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::inbox::Inbox;
 use super::seat::Work;
-use super::waiting::backoff;
+use super::wakeups::backoff;
 use super::{Answer, Engine, compose, errors};
 use crate::backend::armed::{Ended, Run};
 use crate::backend::{Cause, Failure};

@@ -144,6 +144,7 @@ mod tests {
     /// A link to a shard that is never there.
     fn first() -> Links {
         let dial = Dial {
+            tls: None,
             address: "127.0.0.1:1".to_owned(),
             user: String::new(),
             password: String::new(),

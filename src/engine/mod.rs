@@ -8,12 +8,14 @@
 //! * [`turnstile`]: first come, first served inside the process;
 //! * [`channels`]: who listens to what, over one connection per shard;
 //! * [`blocking`]: commands that wait for data;
+//! * [`waiting`]: the same with keys on several shards;
 //! * [`guarded`]: what touches several slots of one shard;
 //! * [`watching`]: what clients watch, on connections of their own;
 //! * [`conditional`]: EXEC of a client that watches;
 //! * [`decide`]: what only the watching connections do in it;
 //! * [`everywhere`]: asking every shard the same;
-//! * [`waiting`]: for the end of transactions that stand in the way;
+//! * [`wakeups`]: for the end of transactions that stand in the way;
+//! * [`sources`]: scripts that clients have shown;
 //! * [`errors`]: what a client is told instead of replies;
 //! * [`inbox`]: what has arrived;
 //! * [`inspect`]: what operators ask of it;
@@ -36,9 +38,11 @@ pub mod lanes;
 mod moments;
 pub mod recover;
 pub mod seat;
+pub mod sources;
 mod stored;
 pub mod turnstile;
-mod waiting;
+pub mod waiting;
+mod wakeups;
 pub mod watching;
 
 use std::cell::{Cell, RefCell};
@@ -216,6 +220,30 @@ impl Engine {
             inbox,
             0,
         );
+    }
+
+    /// Has every shard run a command that drops all scripts, and load our own again in the same
+    /// step, so that no transaction meets a shard without them. The replies to EXEC, by shard.
+    pub async fn forget_scripts(&self, command: &[u8]) -> Vec<Result<Bytes, Failure>> {
+        let mut request = BytesMut::from(script::MULTI);
+        request.extend_from_slice(command);
+        for script in script::ALL {
+            script.append_load(&mut request);
+        }
+        request.extend_from_slice(script::EXEC);
+        let how = How::behind(script::ALL.len() as u32 + 2);
+        self.lanes.each(Link::unmark_all);
+        let request = &request;
+        let ask = |shard| async move {
+            let inbox = Inbox::<Reply>::new();
+            let sink = Rc::<Inbox<Reply>>::clone(&inbox);
+            self.link(shard).send(&[request], how, sink, 0)?;
+            match inbox.next(None).await {
+                Some((_, reply)) => reply,
+                None => Err(no_reply()),
+            }
+        };
+        futures::future::join_all((0..self.shards()).map(ask)).await
     }
 
     /// Transactions that are not finished: answered or not, something of them is under way.
@@ -413,7 +441,7 @@ impl Engine {
             crate::txn::Cause::No(_, Refusal::Refused(text)) if text.starts_with("NOSCRIPT") => {
                 Some(Duration::from_millis(1))
             }
-            crate::txn::Cause::No(_, Refusal::Held { .. }) => Some(waiting::backoff(attempts)),
+            crate::txn::Cause::No(_, Refusal::Held { .. }) => Some(wakeups::backoff(attempts)),
             crate::txn::Cause::No(..) => None,
         }
     }
@@ -474,12 +502,16 @@ impl Engine {
     }
 
     /// Sends a request over a link and waits for its reply.
-    async fn ask(&self, shard: u16, request: &[u8]) -> Result<Bytes, Failure> {
+    pub async fn ask(&self, shard: u16, request: &[u8]) -> Result<Bytes, Failure> {
         ask_over(self.link(shard), request).await
     }
 }
 
-async fn ask_over(link: &Rc<Link>, request: &[u8]) -> Result<Bytes, Failure> {
+/// Sends a request over a link and waits for its reply.
+///
+/// # Errors
+/// There is none.
+pub async fn ask_over(link: &Rc<Link>, request: &[u8]) -> Result<Bytes, Failure> {
     let inbox = Inbox::<Reply>::new();
     link.send(&[request], How::PLAIN, Rc::<Inbox<Reply>>::clone(&inbox), 0)?;
     match inbox.next(None).await {

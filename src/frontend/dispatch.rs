@@ -149,7 +149,9 @@ impl Dispatcher {
             return self.in_multi(spec, command);
         }
         match spec.treatment {
-            Treatment::Route | Treatment::Script => self.route(spec, command),
+            Treatment::Route => self.route(spec, command),
+            Treatment::Script => self.script(spec, command),
+            Treatment::Library(what) => self.library(what, command),
             Treatment::Split(split) => self.split(spec, split, command),
             Treatment::Block { always } if always || waits(command) => self.block(spec, command),
             Treatment::Block { .. } => self.route(spec, command),
@@ -259,7 +261,7 @@ impl Dispatcher {
         }
     }
 
-    fn route(&mut self, spec: &CommandSpec, command: &Command<'_>) -> Flow {
+    pub(super) fn route(&mut self, spec: &CommandSpec, command: &Command<'_>) -> Flow {
         match self.home_of(spec, command) {
             Ok(Home::Slot(place)) => self.forward_to(place, spec, command),
             Ok(Home::Shard(shard)) => self.over_slots(shard, spec, command),
@@ -315,6 +317,7 @@ impl Dispatcher {
             Ok(Home::Slot(Place { shard, slot })) => (shard, vec![slot]),
             Ok(Home::Shard(shard)) => (shard, self.slots(command)),
             Ok(Home::Nowhere) => return self.keyless(spec, command),
+            Err(Misplaced::CrossSlot) => return self.block_over(spec, command),
             Err(why) => return self.reject_misplaced(spec, why),
         };
         if !self.session.is_now(Want::Idle) {
@@ -346,20 +349,23 @@ impl Dispatcher {
             .is_some_and(|wait| !wait.is_finished())
     }
 
+    /// A split read may have to be repeated, and must not see what came behind it.
+    pub(super) fn must_wait_for_split_read(&mut self) -> bool {
+        let must_wait = self.is_reading_split && !self.session.is_now(Want::Idle);
+        self.is_reading_split &= must_wait;
+        must_wait
+    }
+
     /// Sends the command as it is; the reply goes into the next slot.
-    fn forward(
+    pub(super) fn forward(
         &mut self,
         shard: u16,
         command: &Command<'_>,
         isolation: Isolation,
         family: Family,
     ) -> Flow {
-        if self.is_reading_split && family != Family::Read {
-            // A split read may have to be repeated, and must not see what came behind it.
-            if !self.session.is_now(Want::Idle) {
-                return Flow::Wait;
-            }
-            self.is_reading_split = false;
+        if family != Family::Read && self.must_wait_for_split_read() {
+            return Flow::Wait;
         }
         if command.is_canonical() {
             return self.send(shard, &[command.raw()], isolation, family);

@@ -5,6 +5,7 @@
 //! * [`dispatch`]: a command outside MULTI → shard, pieces, or an answer of our own;
 //! * [`multi`]: MULTI, EXEC, DISCARD, and what happens in between;
 //! * [`subscriber`]: what a client listens to; the commands for it are in `channels`;
+//! * [`scripts`]: EVAL and its kin, and what servers keep of scripts;
 //! * [`own`]: commands about the connection, answered here;
 //! * [`lane`]: what a client sets its connection to: protocol, database, replies;
 //! * [`gather`]: split reads, from pieces to one reply;
@@ -24,9 +25,12 @@ pub mod lockstep;
 pub mod multi;
 pub mod own;
 pub mod refusal;
+mod scripts;
 pub mod session;
 pub mod subscriber;
 pub mod tally;
+mod tracking;
+mod waiting;
 pub mod watch;
 mod whole;
 
@@ -40,6 +44,7 @@ use bytes::BytesMut;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::channels::Hub;
+use crate::engine::sources::Shown;
 use crate::keyspace::{CommandTable, Topology};
 use crate::metrics::Metrics;
 use crate::turn::Turn;
@@ -56,6 +61,8 @@ pub struct Context {
     pub server: Arc<ServerInfo>,
     /// Links, pools, and the driver of transactions.
     pub engine: Rc<Engine>,
+    /// Scripts that clients have shown.
+    pub scripts: Shown,
     /// Subscriptions.
     pub hub: Rc<Hub>,
     /// The dirty lists.

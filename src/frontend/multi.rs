@@ -61,18 +61,23 @@ impl Dispatcher {
             }
             Treatment::Flush => Target::Everywhere,
             Treatment::Own(_) => Target::Own,
-            Treatment::Route
-            | Treatment::Script
-            | Treatment::Block { .. }
-            | Treatment::Split(_) => match self.target(spec, command) {
-                Ok(target) => target,
-                Err(why) => return self.reject_misplaced(spec, why),
-            },
+            Treatment::Library(_) => return self.reject(refusal::refused(spec, WHOLE_IN_MULTI)),
+            Treatment::Script => return self.queue_script(spec, command),
+            Treatment::Route | Treatment::Block { .. } | Treatment::Split(_) => {
+                match self.target(spec, command) {
+                    Ok(target) => target,
+                    Err(why) => return self.reject_misplaced(spec, why),
+                }
+            }
         };
         self.enqueue(command, target)
     }
 
-    fn target(&mut self, spec: &CommandSpec, command: &Command<'_>) -> Result<Target, Misplaced> {
+    pub(super) fn target(
+        &mut self,
+        spec: &CommandSpec,
+        command: &Command<'_>,
+    ) -> Result<Target, Misplaced> {
         let is_split = matches!(spec.treatment, Treatment::Split(_));
         match self.home_of(spec, command) {
             Ok(Home::Nowhere) if self.is_homeless_script(spec, command) => {
@@ -88,7 +93,7 @@ impl Dispatcher {
         }
     }
 
-    fn enqueue(&mut self, command: &Command<'_>, target: Target) -> Flow {
+    pub(super) fn enqueue(&mut self, command: &Command<'_>, target: Target) -> Flow {
         let bytes_max = self.context.config.client_input_bytes_max;
         let Some(queue) = &mut self.multi else {
             return Flow::Next;

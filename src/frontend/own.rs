@@ -72,6 +72,9 @@ impl Dispatcher {
                 build::null_bulk(out, self.lane.protocol)
             }
             (b"getname", _) => build::bulk(out, &self.identity.name),
+            (b"tracking" | b"caching" | b"getredir" | b"trackinginfo", _) => {
+                self.tracking(&sub, command, out);
+            }
             (b"reply", 3) => self.reply_mode(value, out),
             (b"no-evict", 3) => no_evict(value, out),
             (b"setname", _) => self.set_name(value, out),

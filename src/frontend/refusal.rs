@@ -27,6 +27,7 @@ pub mod fixed {
     pub const AUTH_UNSET: &str = "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?";
     pub const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
     pub const MAX_CLIENTS: &str = "ERR max number of clients reached";
+    pub const NOSCRIPT: &str = "NOSCRIPT No matching script. Please use EVAL.";
     pub const RESERVED_CHANNEL: &str =
         "ERR channels that begin with '__lockstep:' are reserved for lockstep itself";
     pub const TOO_MANY_SUBSCRIPTIONS: &str =

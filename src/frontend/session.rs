@@ -219,6 +219,12 @@ impl Session {
         self.open_slot() | EXEC
     }
 
+    /// Whether nothing was asked for behind this slot.
+    pub fn is_last(&self, number: u64) -> bool {
+        let io = self.io.borrow();
+        (number & !(EXEC | MUTED)) + 1 == io.head + io.ring.len() as u64
+    }
+
     /// Gives back the slot that was opened last, since nothing was sent after all.
     pub fn drop_slot(&self) {
         self.io.borrow_mut().ring.pop_back();

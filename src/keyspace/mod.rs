@@ -5,10 +5,12 @@
 //! * [`table`]: which arguments of a command are keys, learned from the shards' own `COMMAND`;
 //! * [`treatment`]: what lockstep does with each command;
 //! * [`keys`]: finds the keys of one command by the rules of the table;
+//! * [`services`]: commands about channels and about scripts;
 //! * [`glob`]: the patterns of channels.
 
 pub mod glob;
 pub mod keys;
+pub mod services;
 pub mod slot;
 pub mod table;
 pub mod topology;
@@ -16,7 +18,8 @@ pub mod treatment;
 
 pub use glob::glob_matches;
 pub use keys::{KeyError, KeyRule};
+pub use services::{ChannelKind, Channels, Library};
 pub use slot::key_slot;
 pub use table::{CommandSpec, CommandTable, Flag, Lookup};
 pub use topology::{Place, Topology};
-pub use treatment::{ChannelKind, Channels, Merge, Own, Split, Treatment, Whole};
+pub use treatment::{Merge, Own, Split, Treatment, Whole};

@@ -3,6 +3,7 @@
 //! about must not end on a shard of chance.
 
 use super::keys::KeyRule;
+use super::services::{self, Channels, Library};
 use super::table::{CommandSpec, Flag};
 
 /// What lockstep does with a command.
@@ -21,6 +22,8 @@ pub enum Treatment {
     },
     /// Subscribes, or publishes.
     Channels(Channels),
+    /// Keeps, or ends, scripts and functions on every shard.
+    Library(Library),
     /// Has no keys and tells nothing of the data: any shard's answer will do.
     Anywhere,
     /// Empties the keyspace, on every shard.
@@ -86,45 +89,6 @@ pub enum Merge {
     Least,
 }
 
-/// What can be subscribed to.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum ChannelKind {
-    /// A channel: SUBSCRIBE, PUBLISH.
-    Plain = 0,
-    /// A pattern of channels: PSUBSCRIBE.
-    Pattern = 1,
-    /// A shard channel: SSUBSCRIBE, SPUBLISH.
-    Shard = 2,
-}
-
-impl ChannelKind {
-    /// All of them, in the order of their numbers.
-    pub const ALL: &'static [Self] = &[Self::Plain, Self::Pattern, Self::Shard];
-
-    /// The command that subscribes, in lower case as it stands in confirmations.
-    pub fn subscribe(self) -> &'static str {
-        ["subscribe", "psubscribe", "ssubscribe"][self as usize]
-    }
-
-    /// The command that takes it back.
-    pub fn unsubscribe(self) -> &'static str {
-        ["unsubscribe", "punsubscribe", "sunsubscribe"][self as usize]
-    }
-}
-
-/// Commands about channels.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Channels {
-    /// SUBSCRIBE and its kin.
-    Subscribe(ChannelKind),
-    /// UNSUBSCRIBE and its kin.
-    Unsubscribe(ChannelKind),
-    /// PUBLISH, SPUBLISH.
-    Publish(ChannelKind),
-    /// PUBSUB NUMSUB, SHARDNUMSUB.
-    Count(ChannelKind),
-}
-
 /// Commands about the connection or the transaction, not about data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs, reason = "each is the Redis command of its name")]
@@ -158,7 +122,7 @@ impl Treatment {
         if sub == "help" {
             return Self::Anywhere;
         }
-        if let Some(known) = by_name(container, sub) {
+        if let Some(known) = services::by_name(container, sub).or_else(|| by_name(container, sub)) {
             return known;
         }
         if spec.is(Flag::PubSub) || spec.is(Flag::NoMulti) {
@@ -183,9 +147,6 @@ fn by_name(name: &str, sub: &str) -> Option<Treatment> {
     use Treatment::{
         Anywhere, Block, Flush, Own as Mine, Refused, Script, Split as Splits, Whole as All,
     };
-    if let Some(channels) = channels(name, sub) {
-        return Some(channels);
-    }
     Some(match name {
         "mget" => Splits(Split::Mget),
         "mset" => Splits(Split::Mset),
@@ -220,23 +181,4 @@ fn by_name(name: &str, sub: &str) -> Option<Treatment> {
         "object" | "xgroup" | "xinfo" | "memory" if sub.is_empty() => Anywhere,
         _ => return None,
     })
-}
-
-fn channels(name: &str, sub: &str) -> Option<Treatment> {
-    use ChannelKind::{Pattern, Plain, Shard};
-    Some(Treatment::Channels(match (name, sub) {
-        ("subscribe", _) => Channels::Subscribe(Plain),
-        ("psubscribe", _) => Channels::Subscribe(Pattern),
-        ("ssubscribe", _) => Channels::Subscribe(Shard),
-        ("unsubscribe", _) => Channels::Unsubscribe(Plain),
-        ("punsubscribe", _) => Channels::Unsubscribe(Pattern),
-        ("sunsubscribe", _) => Channels::Unsubscribe(Shard),
-        ("publish", _) => Channels::Publish(Plain),
-        ("spublish", _) => Channels::Publish(Shard),
-        ("pubsub", "numsub") => Channels::Count(Plain),
-        ("pubsub", "shardnumsub") => Channels::Count(Shard),
-        // Every subscription is on every shard.
-        ("pubsub", _) => return Some(Treatment::Anywhere),
-        _ => return None,
-    }))
 }

@@ -27,6 +27,7 @@ use tokio::sync::mpsc;
 
 use crate::config::Config;
 use crate::engine::channels::audience::Audience;
+use crate::engine::sources::Sources;
 use crate::engine::turnstile::Turnstile;
 use crate::frontend::ServerInfo;
 use crate::frontend::refusal::fixed;
@@ -75,6 +76,8 @@ pub(crate) struct Common {
     pub table: Arc<CommandTable>,
     pub info: Arc<ServerInfo>,
     pub turnstile: Arc<Turnstile>,
+    /// Scripts that clients have shown.
+    pub sources: Arc<Sources>,
     /// Who listens to what, over all workers.
     pub audience: Arc<Audience>,
     pub shutdown: Shutdown,
@@ -131,6 +134,7 @@ impl Server {
                 started: std::time::Instant::now(),
             }),
             turnstile: Arc::default(),
+            sources: Arc::new(Sources::new(config.script_cache_bytes_max)),
             audience: Arc::default(),
             shutdown,
             clients: Arc::default(),

@@ -23,6 +23,7 @@ use crate::backend::pinned::{Bound, PoolOptions};
 use crate::backend::{Armed, Link, Pool, Wakeups};
 use crate::config::{Config, IsolationLevel};
 use crate::engine::channels::Hub;
+use crate::engine::sources::Shown;
 use crate::engine::turnstile::Turnstile;
 use crate::engine::{Engine, Times, Ways};
 use crate::frontend::subscriber::Patience;
@@ -207,6 +208,7 @@ fn context(common: &Common) -> Rc<Context> {
         table: Arc::clone(&common.table),
         server: Arc::clone(&common.info),
         engine,
+        scripts: Shown::new(Arc::clone(&common.sources)),
         hub,
         turn,
         tally: Rc::new(Tally::new(Arc::clone(&common.metrics))),
