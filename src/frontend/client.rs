@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context as Task, Poll};
 
 use bytes::{Buf, BytesMut};
@@ -11,6 +12,7 @@ use tokio::net::TcpStream;
 use super::Context;
 use super::dispatch::{Dispatcher, Flow};
 use super::refusal;
+use super::roster::Entry;
 use super::session::{Session, Want};
 use crate::metrics::{ErrorKind, Limit};
 use crate::resp::{CommandScanner, Limits, ProtocolError, Scan, build};
@@ -23,6 +25,11 @@ const READ_BYTES_MAX: usize = 1024 * 1024;
 
 /// Serves one connection to its end.
 pub async fn serve(context: Rc<Context>, stream: TcpStream, id: u64) {
+    let text = |address: std::io::Result<std::net::SocketAddr>| {
+        address.map_or_else(|_| "?:0".to_owned(), |address| address.to_string())
+    };
+    let (peer, local) = (text(stream.peer_addr()), text(stream.local_addr()));
+    let entry = context.roster.enter(id, peer, local);
     let session = Session::new(
         id,
         stream,
@@ -34,15 +41,17 @@ pub async fn serve(context: Rc<Context>, stream: TcpStream, id: u64) {
         .sessions
         .borrow_mut()
         .insert(id, Rc::clone(&session));
-    let mut client = Client::new(&context, Rc::clone(&session));
+    let mut client = Client::new(&context, Rc::clone(&session), entry);
     poll_fn(|task| client.poll(task)).await;
     session.abandon();
+    context.roster.leave(id);
     context.sessions.borrow_mut().remove(&id);
 }
 
 struct Client {
     context: Rc<Context>,
     session: Rc<Session>,
+    entry: Arc<Entry>,
     scanner: CommandScanner,
     dispatcher: Dispatcher,
     /// Bytes read and not handled. Empty between commands, so that idle clients hold no buffer.
@@ -66,13 +75,18 @@ enum Stop {
 }
 
 impl Client {
-    fn new(context: &Rc<Context>, session: Rc<Session>) -> Self {
+    fn new(context: &Rc<Context>, session: Rc<Session>, entry: Arc<Entry>) -> Self {
         let config = &context.config;
         Self {
             scanner: CommandScanner::new(limits(config)),
-            dispatcher: Dispatcher::new(Rc::clone(context), Rc::clone(&session)),
+            dispatcher: Dispatcher::new(
+                Rc::clone(context),
+                Rc::clone(&session),
+                Arc::clone(&entry),
+            ),
             context: Rc::clone(context),
             session,
+            entry,
             input: BytesMut::new(),
             done: 0,
             is_lent: false,
@@ -86,11 +100,13 @@ impl Client {
     }
 
     fn poll(&mut self, task: &mut Task<'_>) -> Poll<()> {
-        if self.session.poll_task(task).is_err() {
+        self.entry.task.register(task.waker());
+        if self.session.poll_task(task).is_err() || self.entry.is_killed() {
             return Poll::Ready(());
         }
         let result = self.poll_input(task);
         self.dispatcher.count();
+        self.dispatcher.tell();
         self.return_buffer();
         result
     }

@@ -29,6 +29,7 @@ use crate::engine::channels::audience::Audience;
 use crate::engine::turnstile::Turnstile;
 use crate::frontend::ServerInfo;
 use crate::frontend::refusal::fixed;
+use crate::frontend::roster::Roster;
 use crate::keyspace::{CommandTable, Topology};
 use crate::metrics::{ErrorKind, Limit, Metrics, Rejection};
 use crate::readiness::Readiness;
@@ -73,6 +74,7 @@ pub(crate) struct Common {
     /// Who listens to what, over all workers.
     pub audience: Arc<Audience>,
     pub shutdown: Shutdown,
+    pub roster: Arc<Roster>,
     pub clients: Arc<AtomicUsize>,
     /// By shard.
     pub standings: Arc<[standing::Standing]>,
@@ -123,6 +125,7 @@ impl Server {
             turnstile: Arc::default(),
             audience: Arc::default(),
             shutdown,
+            roster: Arc::default(),
             clients: Arc::default(),
             standings,
             config,

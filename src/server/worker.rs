@@ -207,6 +207,7 @@ fn context(common: &Common) -> Rc<Context> {
         engine,
         hub,
         turn,
+        roster: Arc::clone(&common.roster),
         tally: Rc::new(Tally::new(Arc::clone(&common.metrics))),
         metrics: Arc::clone(&common.metrics),
         is_draining: Cell::new(false),
