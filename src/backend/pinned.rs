@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::{Cause, Dial, Failure};
 use crate::metrics::{Limit, PoolMetrics, Portion, ShardMetrics};
-use crate::resp::{Lane, Limits, Protocol, ReplyError, ReplyScanner, build, is_error};
+use crate::resp::{Lane, Limits, Protocol, ReplyError, ReplyScanner, as_int, build, is_error};
 use crate::transport::Stream;
 
 /// Bounds and times of a pool.
@@ -104,6 +104,7 @@ impl Pool {
                 buffer: BytesMut::with_capacity(4096),
                 scanner: ReplyScanner::new(self.options.limits),
                 lane,
+                id: None,
             },
         };
         self.own.in_use.increment(1.0);
@@ -175,11 +176,20 @@ enum ReadError {
     Broken(#[from] ReplyError),
 }
 
+/// What was asked changes nothing: it is as if it had never been sent.
+fn never_sent(failure: Failure) -> Failure {
+    match failure {
+        Failure::NeverSent(cause) | Failure::MaybeSent(cause) => Failure::NeverSent(cause),
+    }
+}
+
 struct Connection {
     stream: Stream,
     buffer: BytesMut,
     scanner: ReplyScanner,
     lane: Lane,
+    /// `CLIENT ID`, once it was asked for.
+    id: Option<i64>,
 }
 
 /// A connection taken from a [`Pool`]. Dropping it closes it; [`Pinned::give_back`] keeps it.
@@ -223,6 +233,31 @@ impl Pinned {
                 let text = format!("no reply within {} ms", limit.as_millis());
                 Err(Failure::MaybeSent(self.cause(&text)))
             }
+        }
+    }
+
+    /// The connection's id on its shard, by which others can unblock it.
+    ///
+    /// # Errors
+    /// [`Failure::NeverSent`]: the connection cannot be used any more.
+    pub async fn id(&mut self) -> Result<i64, Failure> {
+        if let Some(id) = self
+            .connection
+            .as_ref()
+            .and_then(|connection| connection.id)
+        {
+            return Ok(id);
+        }
+        let mut request = BytesMut::new();
+        build::command(&mut request, ["CLIENT", "ID"]);
+        let replies = self.exchange(&request, 1).await.map_err(never_sent)?;
+        let id = replies.first().and_then(|reply| as_int(reply));
+        match (id, &mut self.connection) {
+            (Some(id), Some(connection)) => {
+                connection.id = Some(id);
+                Ok(id)
+            }
+            _ => Err(Failure::NeverSent(self.cause("it does not tell its id"))),
         }
     }
 
@@ -294,12 +329,7 @@ impl Pinned {
     async fn switch(&mut self, words: &[&[u8]], note: impl Fn(&mut Lane)) -> Result<(), Failure> {
         let mut request = BytesMut::new();
         build::command(&mut request, words);
-        let replies = self
-            .exchange(&request, 1)
-            .await
-            .map_err(|failure| match failure {
-                Failure::NeverSent(cause) | Failure::MaybeSent(cause) => Failure::NeverSent(cause),
-            })?;
+        let replies = self.exchange(&request, 1).await.map_err(never_sent)?;
         if let Some(reply) = replies.first().filter(|reply| is_error(reply)) {
             self.connection = None;
             let words = String::from_utf8_lossy(crate::resp::error_text(reply)).into_owned();

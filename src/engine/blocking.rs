@@ -4,6 +4,7 @@
 //! the apply of a transaction, which is not done everywhere yet.
 
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -19,7 +20,96 @@ pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
+/// Where a client waits for data: by it, others can end the waiting.
+#[derive(Debug, Default)]
+pub struct Berth(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    is_taken: bool,
+    unblocked: Option<Unblock>,
+    /// Shards, and the ids of the connections there.
+    places: Vec<(u16, i64)>,
+}
+
+/// How CLIENT UNBLOCK ends the waiting.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unblock {
+    /// As if its time were up.
+    AsTimeout,
+    /// With an error.
+    WithError,
+}
+
+impl Berth {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether somebody waits.
+    pub fn is_taken(&self) -> bool {
+        self.state().is_taken
+    }
+
+    /// Somebody waits until what is returned is dropped.
+    fn take(self: &Arc<Self>) -> Taken {
+        self.state().is_taken = true;
+        Taken(Arc::clone(self))
+    }
+
+    /// The wait is, or will be, on this connection.
+    async fn note(&self, shard: u16, connection: &mut Pinned) -> Result<(), Failure> {
+        let id = connection.id().await?;
+        self.state().places.push((shard, id));
+        Ok(())
+    }
+
+    /// Keeps the connection for others; not when somebody may be about to unblock it.
+    fn give_back(&self, connection: Pinned) {
+        if self.state().unblocked.is_none() {
+            connection.give_back();
+        }
+    }
+}
+
+struct Taken(Arc<Berth>);
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        *self.0.state() = State::default();
+    }
+}
+
 impl Engine {
+    /// CLIENT UNBLOCK of who waits here. The shard itself ends the waiting, so that what it has
+    /// given already is not lost; asked again until it has, since it may not have begun.
+    pub fn unblock(
+        self: &Rc<Self>,
+        berth: Arc<Berth>,
+        how: Unblock,
+    ) -> impl Future<Output = ()> + 'static {
+        berth.state().unblocked = Some(how);
+        let engine = Rc::clone(self);
+        async move {
+            while berth.is_taken() {
+                let places = berth.state().places.clone();
+                for (shard, id) in places {
+                    let reason: &[u8] = match how {
+                        Unblock::AsTimeout => b"TIMEOUT",
+                        Unblock::WithError => b"ERROR",
+                    };
+                    let id = id.to_string();
+                    let mut request = BytesMut::new();
+                    let words = [&b"CLIENT"[..], b"UNBLOCK", id.as_bytes(), reason];
+                    build::command(&mut request, words);
+                    // A shard that is gone ends the waiting as well.
+                    let _ = engine.ask(shard, &request).await;
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        }
+    }
+
     /// Sends a command that may wait, and calls `done` once with its reply; not before none of
     /// the `slots` of its keys is settling. Aborting it closes the connection, so that the shard
     /// stops waiting as well.
@@ -29,11 +119,16 @@ impl Engine {
         lane: Lane,
         slots: Vec<u16>,
         request: BytesMut,
+        berth: &Arc<Berth>,
         done: impl FnOnce(&[u8]) + 'static,
     ) -> AbortHandle {
-        let engine = Rc::clone(self);
+        let (engine, taken) = (Rc::clone(self), berth.take());
         let task = spawn_local(async move {
-            match engine.wait_on(shard, lane, &slots, &request).await {
+            let waited = engine
+                .wait_on(shard, lane, &slots, &request, &taken.0)
+                .await;
+            drop(taken);
+            match waited {
                 Ok(reply) => done(&reply),
                 Err(failure) => {
                     engine.metrics.errors[failure.kind()].increment(1);
@@ -51,23 +146,28 @@ impl Engine {
     pub fn wait_for_replicas(
         self: &Rc<Self>,
         request: BytesMut,
+        berth: &Arc<Berth>,
         done: impl FnOnce(Result<Vec<Bytes>, BytesMut>) + 'static,
     ) -> AbortHandle {
-        let engine = Rc::clone(self);
+        let (engine, taken) = (Rc::clone(self), berth.take());
         let task = spawn_local(async move {
-            let shards = (0..engine.shards()).map(|shard| engine.wait_at(shard, &request));
-            let answers = futures::future::join_all(shards).await;
+            let berth = &taken.0;
+            let shards = 0..engine.shards();
+            let waits = shards.map(|shard| engine.wait_at(shard, &request, berth));
+            let answers = futures::future::join_all(waits).await;
+            drop(taken);
             done(engine.agreed(answers));
         });
         task.abort_handle()
     }
 
     /// What WAIT waits for is what the shard had written when its connection was last used.
-    async fn wait_at(&self, shard: u16, request: &[u8]) -> Result<Bytes, Failure> {
+    async fn wait_at(&self, shard: u16, request: &[u8], berth: &Berth) -> Result<Bytes, Failure> {
         let mut connection = self.waiters(shard).get(Protocol::Resp2).await?;
+        berth.note(shard, &mut connection).await?;
         connection.exchange(PING, 1).await?;
         let reply = connection.exchange_patiently(request).await?;
-        connection.give_back();
+        berth.give_back(connection);
         Ok(reply)
     }
 
@@ -77,9 +177,11 @@ impl Engine {
         lane: Lane,
         slots: &[u16],
         request: &[u8],
+        berth: &Berth,
     ) -> Result<Bytes, Failure> {
         let mut connection = self.waiters(shard).get(lane.protocol).await?;
         connection.select(lane.db).await?;
+        berth.note(shard, &mut connection).await?;
         let reply = connection.exchange_patiently(request).await?;
         let is_held = self.is_strict() && !slots.is_empty();
         if is_held || lane.db != 0 {
@@ -91,7 +193,7 @@ impl Engine {
             let slots = slots.iter().map(String::as_bytes);
             hold(&mut connection, slots).await.map_err(maybe_sent)?;
         }
-        connection.give_back();
+        berth.give_back(connection);
         Ok(reply)
     }
 }

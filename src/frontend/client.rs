@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context as Task, Poll};
 
 use bytes::{Buf, BytesMut};
@@ -10,6 +11,7 @@ use bytes::{Buf, BytesMut};
 use super::Context;
 use super::dispatch::{Dispatcher, Flow};
 use super::refusal;
+use super::roster::Entry;
 use super::session::{Session, Want};
 use crate::metrics::{ErrorKind, Limit};
 use crate::resp::{CommandScanner, Limits, ProtocolError, Scan, build};
@@ -23,6 +25,8 @@ const READ_BYTES_MAX: usize = 1024 * 1024;
 
 /// Serves one connection to its end.
 pub async fn serve(context: Rc<Context>, stream: Stream, id: u64) {
+    let (peer, local) = stream.addresses();
+    let entry = context.roster.enter(id, peer, local);
     let session = Session::new(
         id,
         stream,
@@ -34,15 +38,17 @@ pub async fn serve(context: Rc<Context>, stream: Stream, id: u64) {
         .sessions
         .borrow_mut()
         .insert(id, Rc::clone(&session));
-    let mut client = Client::new(&context, Rc::clone(&session));
+    let mut client = Client::new(&context, Rc::clone(&session), entry);
     poll_fn(|task| client.poll(task)).await;
     session.abandon();
+    context.roster.leave(id);
     context.sessions.borrow_mut().remove(&id);
 }
 
 struct Client {
     context: Rc<Context>,
     session: Rc<Session>,
+    entry: Arc<Entry>,
     scanner: CommandScanner,
     dispatcher: Dispatcher,
     /// Bytes read and not handled. Empty between commands, so that idle clients hold no buffer.
@@ -66,13 +72,18 @@ enum Stop {
 }
 
 impl Client {
-    fn new(context: &Rc<Context>, session: Rc<Session>) -> Self {
+    fn new(context: &Rc<Context>, session: Rc<Session>, entry: Arc<Entry>) -> Self {
         let config = &context.config;
         Self {
             scanner: CommandScanner::new(limits(config)),
-            dispatcher: Dispatcher::new(Rc::clone(context), Rc::clone(&session)),
+            dispatcher: Dispatcher::new(
+                Rc::clone(context),
+                Rc::clone(&session),
+                Arc::clone(&entry),
+            ),
             context: Rc::clone(context),
             session,
+            entry,
             input: BytesMut::new(),
             done: 0,
             is_lent: false,
@@ -86,11 +97,13 @@ impl Client {
     }
 
     fn poll(&mut self, task: &mut Task<'_>) -> Poll<()> {
-        if self.session.poll_task(task).is_err() {
+        self.entry.task.register(task.waker());
+        if self.session.poll_task(task).is_err() || self.entry.is_killed() {
             return Poll::Ready(());
         }
         let result = self.poll_input(task);
         self.dispatcher.count();
+        self.dispatcher.tell();
         self.return_buffer();
         result
     }

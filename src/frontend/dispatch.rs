@@ -1,6 +1,7 @@
 //! One command → where it goes.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::task::AbortHandle;
@@ -10,10 +11,13 @@ use super::channels::Fixes;
 use super::gather::{Gather, Pieces};
 use super::own::Identity;
 use super::refusal::{self, fixed};
+use super::roster::Entry;
 use super::session::{Session, Want};
 use super::subscriber::Subscriber;
+use super::whole::Queued;
 use crate::backend::{How, Isolation, Link, ReplySink};
 use crate::engine::Answer;
+use crate::engine::blocking::Berth;
 use crate::engine::lanes::Links;
 use crate::engine::watching::Watching;
 use crate::keyspace::{
@@ -59,6 +63,13 @@ pub struct Dispatcher {
     pub(super) is_reading_split: bool,
     /// A command that waits for data.
     pub(super) waiting: Option<AbortHandle>,
+    /// How others end that.
+    pub(super) berth: Option<Arc<Berth>>,
+    pub(super) entry: Arc<Entry>,
+    /// The name of the last command; kept for its memory.
+    pub(super) last: String,
+    /// Of the queue that is being planned.
+    pub(super) inquiries: Vec<Queued>,
     /// What the client watches; some since its last WATCH that nothing has ended.
     pub(super) watching: Option<Rc<Watching>>,
     pub(super) subscriber: Rc<Subscriber>,
@@ -79,7 +90,7 @@ impl Drop for Dispatcher {
 
 impl Dispatcher {
     /// For a new connection.
-    pub fn new(context: Rc<Context>, session: Rc<Session>) -> Self {
+    pub fn new(context: Rc<Context>, session: Rc<Session>, entry: Arc<Entry>) -> Self {
         Self {
             lane: Lane::FIRST,
             links: context.engine.first_links(),
@@ -94,7 +105,11 @@ impl Dispatcher {
             is_closing: false,
             is_reading_split: false,
             waiting: None,
+            berth: None,
+            entry,
+            last: String::new(),
             watching: None,
+            inquiries: Vec::new(),
         }
     }
 
@@ -141,6 +156,10 @@ impl Dispatcher {
         };
         if !spec.arity_fits(command.argc()) {
             return self.reject_arity(spec);
+        }
+        self.last.clone_from(&spec.name);
+        if self.must_pause(spec) {
+            return Flow::Wait;
         }
         if let Some(why) = self.out_of_context(spec) {
             return self.reject(why);
@@ -328,7 +347,8 @@ impl Dispatcher {
         let slot = self.session.open_slot();
         let session = Rc::clone(&self.session);
         let engine = &self.context.engine;
-        let wait = engine.wait_for(shard, self.lane, slots, request, move |reply| {
+        let berth = Arc::clone(self.berth.get_or_insert_default());
+        let wait = engine.wait_for(shard, self.lane, slots, request, &berth, move |reply| {
             session.complete(slot, reply)
         });
         self.waiting = Some(wait);

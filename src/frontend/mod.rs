@@ -1,6 +1,8 @@
 //! The way from the clients.
 //!
 //! * [`client`]: the task of one connection: read, frame, dispatch;
+//! * [`roster`]: all clients, over all workers;
+//! * [`clients`]: commands about them;
 //! * [`session`]: its replies, kept in the order of the requests;
 //! * [`dispatch`]: a command outside MULTI → shard, pieces, or an answer of our own;
 //! * [`multi`]: MULTI, EXEC, DISCARD, and what happens in between;
@@ -17,6 +19,7 @@
 
 mod channels;
 pub mod client;
+mod clients;
 pub mod dispatch;
 mod flush;
 pub mod gather;
@@ -25,6 +28,7 @@ pub mod lockstep;
 pub mod multi;
 pub mod own;
 pub mod refusal;
+pub mod roster;
 mod scripts;
 pub mod session;
 pub mod subscriber;
@@ -69,6 +73,8 @@ pub struct Context {
     pub turn: Rc<Turn>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// The clients of all workers.
+    pub roster: Arc<roster::Roster>,
     /// What sessions count.
     pub tally: Rc<tally::Tally>,
     /// Set when the process is to end: sessions close as soon as they are idle.

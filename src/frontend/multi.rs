@@ -22,7 +22,8 @@ use crate::txn::plan::{Home, Misplaced, Plan};
 use crate::txn::queue::{Queue, Target};
 use crate::txn::script;
 
-const WHOLE_IN_MULTI: &str = "concerns every shard, and cannot be part of a transaction";
+const OF_LIBRARIES: &str = "concerns every shard, and cannot be part of a transaction";
+const OF_KEYS: &str = "looks at every shard at its own moment, so it cannot be in a transaction";
 
 impl Dispatcher {
     pub(super) fn begin(&mut self) -> Flow {
@@ -51,7 +52,9 @@ impl Dispatcher {
             }
             _ if spec.is(crate::keyspace::Flag::NoMulti) => return self.reject(fixed::NO_MULTI),
             Treatment::Refused(reason) => return self.reject(refusal::refused(spec, reason)),
-            Treatment::Whole(_) => return self.reject(refusal::refused(spec, WHOLE_IN_MULTI)),
+            Treatment::Whole(whole) if whole.is_of_keys() => {
+                return self.reject(refusal::refused(spec, OF_KEYS));
+            }
             Treatment::Channels(what) => match self.channels_in_multi(what, spec, command) {
                 Ok(target) => target,
                 Err(why) => return self.reject(why),
@@ -60,8 +63,8 @@ impl Dispatcher {
                 Target::Whole(Home::Nowhere)
             }
             Treatment::Flush => Target::Everywhere,
-            Treatment::Own(_) => Target::Own,
-            Treatment::Library(_) => return self.reject(refusal::refused(spec, WHOLE_IN_MULTI)),
+            Treatment::Own(_) | Treatment::Whole(_) => Target::Own,
+            Treatment::Library(_) => return self.reject(refusal::refused(spec, OF_LIBRARIES)),
             Treatment::Script => return self.queue_script(spec, command),
             Treatment::Route | Treatment::Block { .. } | Treatment::Split(_) => {
                 match self.target(spec, command) {
@@ -165,12 +168,12 @@ impl Dispatcher {
 
     /// The session goes on in this lane when the queue has run.
     fn transact_exec(&mut self, plan: Plan, lane: Lane) -> Flow {
-        if lane == self.lane {
+        if lane == self.lane && self.inquiries.is_empty() {
             return self.transact(plan, Answer::Exec);
         }
         let done = self.done_entering(lane);
-        self.context.engine.transact(plan, Answer::Exec, done);
-        Flow::Bar
+        let engine = Rc::clone(&self.context.engine);
+        self.run_filled(plan, move |plan| engine.transact(plan, Answer::Exec, done))
     }
 
     /// Opens a slot for the reply to EXEC, behind which the session goes on in this lane if the
@@ -250,6 +253,7 @@ impl Dispatcher {
                 plan.add_split(split, self.lane.db, &self.context.topology, command)
             }
             (Target::Everywhere, _) => self.add_flush(plan, command),
+            (Target::Own, Treatment::Whole(whole)) => self.add_whole(plan, whole, command),
             (Target::Own, Treatment::Own(own)) => {
                 let mut out = BytesMut::new();
                 self.answer(own, spec, command, &mut out);

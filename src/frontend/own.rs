@@ -55,7 +55,6 @@ impl Dispatcher {
             Own::Auth => auth(command, out),
             Own::Hello => self.hello(command, out),
             Own::Client => self.client(spec, command, out),
-            Own::Info => self.info(out),
             // These change what a queue means, and are dealt with before anything is queued.
             Own::Multi | Own::Exec | Own::Discard | Own::Watch | Own::Quit | Own::Reset => {
                 build::error(out, fixed::NO_MULTI)
@@ -66,6 +65,9 @@ impl Dispatcher {
     fn client(&mut self, spec: &CommandSpec, command: &Command<'_>, out: &mut BytesMut) {
         let sub = command.arg(1).unwrap_or_default().to_ascii_lowercase();
         let value = command.arg(2).unwrap_or_default();
+        if let Some(reply) = self.about_clients(command) {
+            return out.extend_from_slice(&reply);
+        }
         match (&sub[..], command.argc()) {
             (b"id", _) => build::int(out, self.session.id as i64),
             (b"getname", _) if self.identity.name.is_empty() => {
@@ -114,32 +116,6 @@ impl Dispatcher {
                 format!("ERR {name} cannot contain spaces, newlines or special characters."),
             );
         }
-    }
-
-    fn info(&self, out: &mut BytesMut) {
-        let (server, topology) = (&self.context.server, &self.context.topology);
-        let mut text = format!(
-            "# Server\r\nredis_version:{}\r\nredis_mode:standalone\r\nprocess_id:{}\r\nuptime_in_seconds:{}\r\n\
-             \r\n# Clients\r\nmaxclients:{}\r\n\r\n# Replication\r\nrole:master\r\nconnected_slaves:0\r\n\
-             \r\n# Cluster\r\ncluster_enabled:0\r\n\r\n# Lockstep\r\nlockstep_version:{}\r\nlockstep_shards:{}\r\n",
-            server.redis_version,
-            std::process::id(),
-            server.started.elapsed().as_secs(),
-            self.context.config.clients_max,
-            env!("CARGO_PKG_VERSION"),
-            topology.shards(),
-        );
-        for (i, address) in topology.addresses().iter().enumerate() {
-            let state = if self.context.engine.link(i as u16).is_available() {
-                "up"
-            } else {
-                "down"
-            };
-            text.push_str(&format!(
-                "lockstep_shard{i}:address={address},state={state}\r\n"
-            ));
-        }
-        build::verbatim(out, self.lane.protocol, text);
     }
 }
 

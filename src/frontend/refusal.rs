@@ -19,6 +19,8 @@ pub mod fixed {
     pub const DB_OUT_OF_RANGE: &str = "ERR DB index is out of range";
     pub const NO_INT: &str =
         "ERR value is out of range, value must between -2147483648 and 2147483647";
+    pub const RESERVED: &str =
+        "ERR keys that begin with '__lockstep:' are reserved for lockstep itself";
     pub const SYNTAX: &str = "ERR syntax error";
     pub const CLIENT_NAME: &str =
         "ERR Client names cannot contain spaces, newlines or special characters.";
@@ -145,8 +147,6 @@ pub fn misplaced(spec: &CommandSpec, why: Misplaced) -> String {
         Misplaced::Undeclared => format!(
             "CROSSSLOT {name} declares no key, so lockstep cannot tell its shard: declare the keys that it touches"
         ),
-        Misplaced::Reserved => {
-            "ERR keys that begin with '__lockstep:' are reserved for lockstep itself".into()
-        }
+        Misplaced::Reserved => fixed::RESERVED.into(),
     }
 }

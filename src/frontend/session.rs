@@ -365,6 +365,16 @@ impl Session {
         }
     }
 
+    /// When the client was last read from or written to.
+    pub fn active_at(&self) -> Instant {
+        self.active_at.get()
+    }
+
+    /// Whether the connection is there, as far as known.
+    pub fn is_open(&self) -> bool {
+        self.io.borrow().failed.is_none()
+    }
+
     /// Wakes the session's task.
     pub fn wake(&self) {
         if let Some(task) = self.io.borrow_mut().task.take() {

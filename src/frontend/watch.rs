@@ -73,12 +73,13 @@ impl Dispatcher {
     }
 
     /// EXEC of a client that watches.
-    pub(super) fn exec_watching(&mut self, watching: &Watching, queue: &Queue) -> Flow {
+    pub(super) fn exec_watching(&mut self, watching: &Rc<Watching>, queue: &Queue) -> Flow {
         self.counted(Family::Transaction);
         let (plan, lane) = self.plan(queue, watching.any_shard());
         let done = self.done_entering(lane);
-        let engine = &self.context.engine;
-        engine.transact_conditional(plan, watching, done);
-        Flow::Bar
+        let (engine, watching) = (Rc::clone(&self.context.engine), Rc::clone(watching));
+        self.run_filled(plan, move |plan| {
+            engine.transact_conditional(plan, &watching, done);
+        })
     }
 }

@@ -74,8 +74,29 @@ pub enum Whole {
     RandomKey,
     /// Waits for the replicas of all shards; the least number of them.
     Wait,
+    /// What all shards and lockstep say of themselves.
+    Info,
+    /// Every shard, but for what promises rest on.
+    ConfigSet,
+    /// The newest entries of all shards.
+    SlowLog,
+    /// All shards' samples of an event.
+    LatencyHistory,
+    /// The newest sample of each event.
+    LatencyLatest,
+    /// As far as it does no harm.
+    Debug,
     /// Sent to every shard as it is; one reply from theirs.
     Every(Merge),
+}
+
+impl Whole {
+    /// Whether it looks at the clients' keys, so that inside MULTI it would have to see those of
+    /// the transaction; or waits, which nothing does there.
+    pub fn is_of_keys(self) -> bool {
+        use Whole::{DbSize, Keys, RandomKey, Scan, Wait};
+        matches!(self, Scan | Keys | DbSize | RandomKey | Wait)
+    }
 }
 
 /// How the replies of all shards become one; any error among them is an error.
@@ -87,6 +108,8 @@ pub enum Merge {
     Sum,
     /// Integers: the least.
     Least,
+    /// Texts for people: one behind the other, unless they are the same.
+    Texts,
 }
 
 /// Commands about the connection or the transaction, not about data.
@@ -106,7 +129,6 @@ pub enum Own {
     Auth,
     Quit,
     Reset,
-    Info,
 }
 
 const LATER: &str = "is not supported by this version of lockstep";
@@ -167,10 +189,9 @@ fn by_name(name: &str, sub: &str) -> Option<Treatment> {
         "auth" => Mine(Own::Auth),
         "quit" => Mine(Own::Quit),
         "reset" => Mine(Own::Reset),
-        "info" => Mine(Own::Info),
-        "command" | "time" | "lolwut" | "cluster" | "readonly" | "readwrite" => Anywhere,
-        "flushall" | "flushdb" => Flush,
-        "swapdb" => Refused(SWAP),
+        "cluster" | "readonly" | "readwrite" => Anywhere,
+        "command" | "time" | "lolwut" | "role" => Anywhere,
+        "pfselftest" => Anywhere,
         "scan" => All(Whole::Scan),
         "keys" => All(Whole::Keys),
         "dbsize" => All(Whole::DbSize),
@@ -178,7 +199,30 @@ fn by_name(name: &str, sub: &str) -> Option<Treatment> {
         "wait" => All(Whole::Wait),
         "lastsave" => All(Whole::Every(Merge::Least)),
         "save" | "bgsave" | "bgrewriteaof" => All(Whole::Every(Merge::First)),
-        "object" | "xgroup" | "xinfo" | "memory" if sub.is_empty() => Anywhere,
-        _ => return None,
+        "info" => All(Whole::Info),
+        "debug" => All(Whole::Debug),
+        "flushall" | "flushdb" => Flush,
+        "swapdb" => Refused(SWAP),
+        "object" | "xgroup" | "xinfo" | "memory" | "config" | "slowlog" | "latency"
+            if sub.is_empty() =>
+        {
+            Anywhere
+        }
+        _ => return whole_by_subcommand(name, sub),
     })
+}
+
+fn whole_by_subcommand(name: &str, sub: &str) -> Option<Treatment> {
+    Some(Treatment::Whole(match (name, sub) {
+        ("config", "set") => Whole::ConfigSet,
+        ("config", _) => Whole::Every(Merge::First),
+        ("slowlog", "get") => Whole::SlowLog,
+        ("slowlog", "len") => Whole::Every(Merge::Sum),
+        ("slowlog", "reset") | ("memory", "purge") => Whole::Every(Merge::First),
+        ("latency", "history") => Whole::LatencyHistory,
+        ("latency", "latest") => Whole::LatencyLatest,
+        ("latency", "reset") => Whole::Every(Merge::Sum),
+        ("latency", "doctor") | ("memory", "doctor" | "malloc-stats") => Whole::Every(Merge::Texts),
+        _ => return None,
+    }))
 }

@@ -31,6 +31,7 @@ use crate::engine::sources::Sources;
 use crate::engine::turnstile::Turnstile;
 use crate::frontend::ServerInfo;
 use crate::frontend::refusal::fixed;
+use crate::frontend::roster::Roster;
 use crate::keyspace::{CommandTable, Topology};
 use crate::metrics::{ErrorKind, Limit, Metrics, Rejection};
 use crate::readiness::Readiness;
@@ -81,6 +82,7 @@ pub(crate) struct Common {
     /// Who listens to what, over all workers.
     pub audience: Arc<Audience>,
     pub shutdown: Shutdown,
+    pub roster: Arc<Roster>,
     pub clients: Arc<AtomicUsize>,
     pub acceptor: Option<Acceptor>,
     /// By shard.
@@ -137,6 +139,7 @@ impl Server {
             sources: Arc::new(Sources::new(config.script_cache_bytes_max)),
             audience: Arc::default(),
             shutdown,
+            roster: Arc::default(),
             clients: Arc::default(),
             acceptor,
             standings,

@@ -34,6 +34,26 @@ macro_rules! each {
 }
 
 impl Stream {
+    /// Where it comes from and where it arrived, as CLIENT LIST shows it.
+    pub fn addresses(&self) -> (String, String) {
+        let tcp = match self {
+            Self::Tcp(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+            Self::Unix(stream) => {
+                let path = stream.local_addr();
+                let path = path
+                    .ok()
+                    .and_then(|path| Some(path.as_pathname()?.to_owned()));
+                let shown = format!("{}:0", path.unwrap_or_default().display());
+                return (shown.clone(), shown);
+            }
+        };
+        let text = |address: io::Result<std::net::SocketAddr>| {
+            address.map_or_else(|_| "?:0".to_owned(), |address| address.to_string())
+        };
+        (text(tcp.peer_addr()), text(tcp.local_addr()))
+    }
+
     /// Whether the peer has sent nothing that was not read, and has not ended the connection.
     pub fn is_silent(&mut self) -> bool {
         let mut byte = [0; 1];

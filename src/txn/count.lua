@@ -1,10 +1,10 @@
 -- count: how many keys of this database are not ours.
 --
--- KEYS 1 what is kept whatever happens, as many as there are
+-- KEYS the keys of ours with names of their own
 --
 -- Answers the number. Costs what is in doubt and what markers there are, not what keys there are:
 -- locks and undecided records are found by the index, which outlives neither of them; markers
--- and tombstones by the set of those that are kept. Whatever has expired is deleted by being
+-- and tombstones by the set of those. Whatever has expired is deleted by being
 -- looked at, so the size is taken last.
 local call = redis.call
 local ours = 0
@@ -25,6 +25,6 @@ for i = 1, #index, 2 do
   if index[i] ~= '*' then count('__lockstep:lock:' .. index[i]) end
   record(index[i + 1])
 end
-local kept = call('ZRANGE', '__lockstep:markers', 0, -1)
-for i = 1, #kept do record(kept[i]) end
+local markers = call('ZRANGE', '__lockstep:markers', 0, -1)
+for i = 1, #markers do record(markers[i]) end
 return call('DBSIZE') - ours

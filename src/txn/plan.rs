@@ -112,9 +112,18 @@ impl Plan {
         branches
     }
 
-    /// A command whose reply is known.
-    pub fn add_ready(&mut self, reply: Bytes) {
+    /// A command whose reply is known; its number.
+    pub fn add_ready(&mut self, reply: Bytes) -> usize {
         self.answers.push(Answer::Ready(reply));
+        self.answers.len() - 1
+    }
+
+    /// Puts another reply in the place of a known one; the number is what
+    /// [`add_ready`](Self::add_ready) gave.
+    pub fn fill(&mut self, number: usize, reply: Bytes) {
+        if let Some(answer @ Answer::Ready(_)) = self.answers.get_mut(number) {
+            *answer = Answer::Ready(reply);
+        }
     }
 
     /// A command that runs on one shard, in this database; `keys` are the numbers of its

@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::scan::is_shown;
 use super::{Inquiry, Replied, request};
+use crate::engine::lanes::Links;
 use crate::resp::{self, build};
 use crate::txn::script;
 
@@ -32,19 +33,30 @@ impl Inquiry {
         Ok(out)
     }
 
-    /// By shard, the keys that are the clients'.
+    /// The clients' keys of database 0; None if that cannot be told.
+    pub(super) async fn counts_of_first(&self) -> Option<i64> {
+        let links = self.context.engine.first_links();
+        let counts = self.counts_of(&links, 0).await;
+        counts.ok().map(|counts| counts.iter().sum())
+    }
+
     async fn counts(&self) -> Result<Vec<i64>, BytesMut> {
+        self.counts_of(&self.links, self.lane.db).await
+    }
+
+    /// By shard, the keys that are the clients'.
+    async fn counts_of(&self, links: &Links, db: u16) -> Result<Vec<i64>, BytesMut> {
         // All that is ours is in database 0.
         let mut question = request([b"DBSIZE"]);
-        if self.lane.db == 0 {
+        if db == 0 {
             question.clear();
             script::append_count(&mut question);
         }
         let engine = &self.context.engine;
-        let mut replies = engine.read_all(&self.links, &question).await;
+        let mut replies = engine.read_all(links, &question).await;
         if replies.as_ref().is_err_and(|error| is_noscript(error)) {
             engine.load_everywhere();
-            replies = engine.read_all(&self.links, &question).await;
+            replies = engine.read_all(links, &question).await;
         }
         let replies = replies?;
         let counts = replies.iter().map(|reply| resp::as_int(reply));

@@ -4,13 +4,20 @@
 //! what the client sends behind it waits meanwhile. The keys that lockstep keeps on the shards
 //! are neither shown nor counted.
 //!
+//! * [`config`]: CONFIG SET, SLOWLOG, LATENCY;
+//! * [`debug`]: DEBUG, as far as it does no harm;
+//! * [`info`]: INFO;
 //! * [`keys`]: KEYS, DBSIZE, RANDOMKEY;
 //! * [`scan`]: SCAN, one cursor over all shards.
 
+mod config;
+mod debug;
+mod info;
 mod keys;
 mod scan;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tokio::task::spawn_local;
@@ -21,7 +28,8 @@ use super::session::Want;
 use crate::engine::lanes::Links;
 use crate::keyspace::{Merge, Whole};
 use crate::metrics::Family;
-use crate::resp::{self, Command, Lane, build};
+use crate::resp::{self, Command, Kind, Lane, build};
+use crate::txn::plan::Plan;
 
 /// One such command under way.
 struct Inquiry {
@@ -30,6 +38,13 @@ struct Inquiry {
     links: Links,
     /// The command's arguments, its name first.
     args: Vec<Bytes>,
+}
+
+/// One that was queued: which reply it is in the transaction's.
+pub(super) struct Queued {
+    index: usize,
+    whole: Whole,
+    inquiry: Inquiry,
 }
 
 /// The reply, or the error that is the reply.
@@ -46,12 +61,7 @@ impl Dispatcher {
             return self.wait(command);
         }
         let (slot, session) = (self.session.open_slot(), Rc::clone(&self.session));
-        let inquiry = Inquiry {
-            context: Rc::clone(&self.context),
-            lane: self.lane,
-            links: Rc::clone(&self.links),
-            args: command.args().map(Bytes::copy_from_slice).collect(),
-        };
+        let inquiry = self.inquiry(command);
         spawn_local(async move {
             let (Ok(reply) | Err(reply)) = inquiry.answer(whole).await;
             session.complete(slot, &reply);
@@ -61,6 +71,44 @@ impl Dispatcher {
 }
 
 impl Dispatcher {
+    fn inquiry(&self, command: &Command<'_>) -> Inquiry {
+        Inquiry {
+            context: Rc::clone(&self.context),
+            lane: self.lane,
+            links: Rc::clone(&self.links),
+            args: command.args().map(Bytes::copy_from_slice).collect(),
+        }
+    }
+
+    /// Of a queue that is being planned; its reply comes later.
+    pub(super) fn add_whole(&mut self, plan: &mut Plan, whole: Whole, command: &Command<'_>) {
+        let index = plan.add_ready(Bytes::new());
+        let inquiry = self.inquiry(command);
+        self.inquiries.push(Queued {
+            index,
+            whole,
+            inquiry,
+        });
+    }
+
+    /// Runs a planned queue. What it asks of lockstep and every shard is no part of the data, and
+    /// is asked before the rest runs.
+    pub(super) fn run_filled(&mut self, mut plan: Plan, run: impl FnOnce(Plan) + 'static) -> Flow {
+        let inquiries = std::mem::take(&mut self.inquiries);
+        if inquiries.is_empty() {
+            run(plan);
+            return Flow::Bar;
+        }
+        spawn_local(async move {
+            for queued in inquiries {
+                let (Ok(reply) | Err(reply)) = queued.inquiry.answer(queued.whole).await;
+                plan.fill(queued.index, reply.freeze());
+            }
+            run(plan);
+        });
+        Flow::Bar
+    }
+
     /// WAIT, on connections of its own: it may take long.
     fn wait(&mut self, command: &Command<'_>) -> Flow {
         let (slot, session) = (self.session.open_slot(), Rc::clone(&self.session));
@@ -70,8 +118,9 @@ impl Dispatcher {
             let (Ok(reply) | Err(reply)) = replies.map(|replies| merged(Merge::Least, &replies));
             session.complete(slot, &reply);
         };
+        let berth = Arc::clone(self.berth.get_or_insert_default());
         let engine = &self.context.engine;
-        self.waiting = Some(engine.wait_for_replicas(request, done));
+        self.waiting = Some(engine.wait_for_replicas(request, &berth, done));
         Flow::Bar
     }
 }
@@ -83,6 +132,12 @@ impl Inquiry {
             Whole::Keys => self.keys().await,
             Whole::DbSize => self.db_size().await,
             Whole::RandomKey => self.random_key().await,
+            Whole::Info => self.info().await,
+            Whole::ConfigSet => self.config_set().await,
+            Whole::SlowLog => self.slow_log().await,
+            Whole::LatencyHistory => self.latency_history().await,
+            Whole::LatencyLatest => self.latency_latest().await,
+            Whole::Debug => self.debug().await,
             Whole::Every(merge) => self.every(merge).await,
             // Dealt with before: it must end with its client.
             Whole::Wait => self.every(Merge::Least).await,
@@ -95,7 +150,26 @@ impl Inquiry {
             let engine = &self.context.engine;
             engine.ask_all(&self.links, &self.encoded()).all().await?
         };
+        if merge == Merge::Texts {
+            return Ok(self.texts(&replies));
+        }
         Ok(merged(merge, &replies))
+    }
+
+    fn texts(&self, replies: &[Bytes]) -> BytesMut {
+        if replies.iter().all(|reply| reply == &replies[0]) {
+            return merged(Merge::First, replies);
+        }
+        let mut text = Vec::new();
+        for (shard, reply) in (0..).zip(replies) {
+            let address = self.context.engine.address(shard);
+            text.extend_from_slice(format!("# shard {address}\n").as_bytes());
+            text.extend_from_slice(readable(reply));
+            text.push(b'\n');
+        }
+        let mut out = BytesMut::new();
+        build::verbatim(&mut out, self.lane.protocol, text);
+        out
     }
 
     fn encoded(&self) -> BytesMut {
@@ -110,10 +184,29 @@ fn merged(merge: Merge, replies: &[Bytes]) -> BytesMut {
     let ints = replies.iter().filter_map(|reply| resp::as_int(reply));
     let mut out = BytesMut::new();
     match merge {
-        Merge::First => out.extend_from_slice(replies.first().map_or(&b""[..], |first| first)),
+        Merge::First | Merge::Texts => {
+            out.extend_from_slice(replies.first().map_or(&b""[..], |first| first))
+        }
         Merge::Sum => build::int(&mut out, ints.sum()),
         Merge::Least => build::int(&mut out, ints.min().unwrap_or_default()),
     }
+    out
+}
+
+/// A text, without the format that RESP3 puts in front of one.
+fn readable(reply: &[u8]) -> &[u8] {
+    let text = resp::as_bulk(reply).unwrap_or_default();
+    match resp::kind(reply) {
+        Kind::Verbatim => text.get(4..).unwrap_or_default(),
+        _ => text,
+    }
+}
+
+/// An array of these replies.
+fn array<'a>(elements: impl ExactSizeIterator<Item = &'a [u8]>) -> BytesMut {
+    let mut out = BytesMut::new();
+    build::array_header(&mut out, elements.len());
+    elements.for_each(|element| out.extend_from_slice(element));
     out
 }
 

@@ -1,0 +1,137 @@
+//! CONFIG SET, on every shard: except for what lockstep's promises, or its connections, rest on.
+
+use bytes::Bytes;
+
+use super::{Inquiry, Replied, error, request};
+use crate::keyspace::Merge;
+use crate::resp::{self, Value};
+
+/// Settings of a shard that clients may set to what they are, and to nothing else.
+const PROTECTED: &[(&str, &str)] = &[
+    (
+        "maxmemory-policy",
+        "this policy can evict what a transaction has promised",
+    ),
+    ("requirepass", "lockstep itself could not connect any more"),
+    ("port", "lockstep itself could not connect any more"),
+    ("tls-port", "lockstep itself could not connect any more"),
+    ("bind", "lockstep itself could not connect any more"),
+];
+
+impl Inquiry {
+    pub(super) async fn config_set(&self) -> Replied {
+        for pair in self.args[2..].chunks_exact(2) {
+            let name = String::from_utf8_lossy(&pair[0]).to_ascii_lowercase();
+            let found = PROTECTED.iter().find(|(known, _)| *known == name);
+            let Some((name, why)) = found.filter(|(name, _)| !self.may_set(name, &pair[1])) else {
+                continue;
+            };
+            if !self.is_set_to(name, &pair[1]).await? {
+                return Err(error(format!(
+                    "ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"
+                )));
+            }
+        }
+        self.every(Merge::First).await
+    }
+
+    /// Policies that keep what has no time to live are no danger to what is promised.
+    fn may_set(&self, name: &str, value: &[u8]) -> bool {
+        let value = value.to_ascii_lowercase();
+        name == "maxmemory-policy"
+            && (self.context.config.allow_unsafe_eviction || !value.starts_with(b"allkeys-"))
+    }
+
+    async fn is_set_to(&self, name: &str, value: &[u8]) -> Result<bool, bytes::BytesMut> {
+        let engine = &self.context.engine;
+        let question = request([b"CONFIG", &b"GET"[..], name.as_bytes()]);
+        let links = engine.first_links();
+        let replies = engine.ask_all(&links, &question).all().await?;
+        let is_same = |reply: &Bytes| {
+            let now = resp::elements(reply).nth(1).and_then(resp::as_bulk);
+            now.is_some_and(|now| now.eq_ignore_ascii_case(value))
+        };
+        Ok(replies.iter().all(is_same))
+    }
+
+    /// SLOWLOG GET: the newest of all shards' entries.
+    pub(super) async fn slow_log(&self) -> Replied {
+        let engine = &self.context.engine;
+        let replies = engine.ask_all(&self.links, &self.encoded()).all().await?;
+        let wanted = self
+            .args
+            .get(2)
+            .and_then(|text| resp::number::parse_i64(text));
+        let most = match wanted {
+            None => 10,
+            Some(-1) => usize::MAX,
+            Some(wanted) => usize::try_from(wanted).unwrap_or_default(),
+        };
+        let mut entries: Vec<(i64, &[u8])> = replies
+            .iter()
+            .flat_map(|reply| resp::elements(reply))
+            .map(|entry| (at(entry), entry))
+            .collect();
+        // Stable: each shard's own are newest first.
+        entries.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+        entries.truncate(most);
+        Ok(super::array(entries.iter().map(|(_, entry)| *entry)))
+    }
+
+    /// LATENCY HISTORY: all shards' samples, by time.
+    pub(super) async fn latency_history(&self) -> Replied {
+        let engine = &self.context.engine;
+        let replies = engine.ask_all(&self.links, &self.encoded()).all().await?;
+        let mut samples: Vec<&[u8]> = replies
+            .iter()
+            .flat_map(|reply| resp::elements(reply))
+            .collect();
+        samples.sort_by_key(|sample| resp::elements(sample).next().and_then(resp::as_int));
+        Ok(super::array(samples.into_iter()))
+    }
+
+    /// LATENCY LATEST: for each event the newest sample, and the worst of all shards.
+    pub(super) async fn latency_latest(&self) -> Replied {
+        let engine = &self.context.engine;
+        let replies = engine.ask_all(&self.links, &self.encoded()).all().await?;
+        let mut events: Vec<(Bytes, [i64; 3])> = Vec::new();
+        for reply in &replies {
+            let decoded = Value::decode(reply, &resp::Limits::default()).ok();
+            let rows = decoded.and_then(Value::into_vec).unwrap_or_default();
+            for row in rows.iter().filter_map(Value::as_slice) {
+                let name = row.first().and_then(Value::as_bytes).unwrap_or_default();
+                let int = |at: usize| row.get(at).and_then(Value::as_int).unwrap_or_default();
+                note(&mut events, name, [int(1), int(2), int(3)]);
+            }
+        }
+        let rows = events.iter().map(|(name, [time, latest, worst])| {
+            let mut row = bytes::BytesMut::new();
+            resp::build::array_header(&mut row, 4);
+            resp::build::bulk(&mut row, name);
+            for number in [time, latest, worst] {
+                resp::build::int(&mut row, *number);
+            }
+            row
+        });
+        let rows: Vec<_> = rows.collect();
+        Ok(super::array(rows.iter().map(|row| &row[..])))
+    }
+}
+
+fn note(events: &mut Vec<(Bytes, [i64; 3])>, name: &[u8], [time, latest, worst]: [i64; 3]) {
+    match events.iter_mut().find(|(known, _)| known == name) {
+        Some((_, known)) => {
+            if time > known[0] {
+                (known[0], known[1]) = (time, latest);
+            }
+            known[2] = known[2].max(worst);
+        }
+        None => events.push((Bytes::copy_from_slice(name), [time, latest, worst])),
+    }
+}
+
+/// When the command of an entry of SLOWLOG ran.
+fn at(entry: &[u8]) -> i64 {
+    let time = resp::elements(entry).nth(1);
+    time.and_then(resp::as_int).unwrap_or_default()
+}
