@@ -3,6 +3,7 @@
 //! 50 clients through two proxies move random amounts between 100 accounts on three shards with
 //! MULTI/EXEC, while readers sum all accounts with one MULTI/GET/EXEC over all shards.
 //!
+//! - `told`: what a client is told of what went wrong;
 //! - `flushes`: FLUSHALL again and again among the transfers;
 //! - `sums_are_always_right`: `LOCKSTEP_BANK_SECONDS` of it (8 unless told);
 //! - `kill_in_the_middle`: `LOCKSTEP_BANK_KILLS` (10 unless told) times kill -9 of one of the
@@ -22,6 +23,7 @@ mod books;
 mod faults;
 mod flushes;
 mod load;
+mod told;
 
 use books::{Books, Outcome};
 use load::{Load, Totals};

@@ -108,6 +108,30 @@ impl Attempt {
         }
     }
 
+    /// What each participant has to do.
+    pub(super) fn work(&self) -> &[Work] {
+        &self.work
+    }
+
+    pub(super) fn engine(&self) -> &Rc<Engine> {
+        &self.engine
+    }
+
+    /// The branches whose replies are not here, by number.
+    pub(super) fn without_replies(&self) -> Vec<usize> {
+        let lacks = |index: &usize| self.seats[*index].replies.len() < self.work[*index].count;
+        (0..self.seats.len()).filter(lacks).collect()
+    }
+
+    /// Takes replies that another has got and kept, if they are of use to the client.
+    pub(super) fn take_stored(&mut self, index: usize, replies: Vec<Bytes>) {
+        if replies.len() == self.work[index].count
+            && let Some(replies) = self.work[index].stored_replies(replies)
+        {
+            self.seats[index].replies = replies;
+        }
+    }
+
     /// The replies of each branch, once committed.
     pub fn take_replies(&mut self) -> Vec<Vec<Bytes>> {
         self.seats

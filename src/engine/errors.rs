@@ -16,6 +16,10 @@ pub(super) fn waited_too_long(answer: Answer, lock_wait: Duration) -> BytesMut {
 }
 
 /// An EXEC that ran natively on one shard and got no reply.
+///
+/// It has no id: nothing of it is written to the shard but its commands (a record for each would
+/// cost every EXEC two writes there), so an id would be one that nobody can ever look up. The
+/// text says so, and what is certain all the same.
 pub fn failed(failure: &Failure) -> BytesMut {
     error(match failure {
         Failure::NeverSent(cause) => {
@@ -23,7 +27,7 @@ pub fn failed(failure: &Failure) -> BytesMut {
         }
         Failure::MaybeSent(cause) => {
             format!(
-                "ERR {cause}; the outcome of the transaction is not known: all of it was applied or nothing"
+                "ERR {cause}; the outcome of the transaction is not known: it was sent to this shard alone, as a MULTI/EXEC of its own, so all of it was applied or nothing; there is no id to ask for, its keys tell"
             )
         }
     })

@@ -16,7 +16,8 @@
 //! * [`errors`]: what a client is told instead of replies;
 //! * [`inbox`]: what has arrived;
 //! * [`inspect`]: what operators ask of it;
-//! * [`moments`]: where tests stop it.
+//! * [`moments`]: where tests stop it;
+//! * [`stored`]: replies that a recoverer got in the place of the client;
 //! * [`lanes`]: shared connections by protocol and database.
 
 pub mod attempt;
@@ -34,6 +35,7 @@ pub mod lanes;
 mod moments;
 pub mod recover;
 pub mod seat;
+mod stored;
 pub mod turnstile;
 pub mod watching;
 
@@ -264,8 +266,11 @@ impl Engine {
             self.count(Told::Aborted, began, 0);
             return done(&errors::waited_too_long(answer, self.times.lock_wait));
         }
-        let (mut attempt, outcome, attempts) =
+        let (mut attempt, mut outcome, attempts) =
             self.attempt_until_decided(&work, guard, began).await;
+        if outcome == Outcome::CommittedRepliesLost && attempt.find_replies().await {
+            outcome = Outcome::Committed;
+        }
         let reply = match &outcome {
             Outcome::Committed => {
                 let replies = attempt.take_replies();

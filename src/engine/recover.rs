@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::Engine;
 use super::moments::{Moments, Who};
@@ -160,8 +160,15 @@ impl Drive {
             tokio::time::Instant::from_std(self.engine.epoch + Duration::from_millis(at))
         });
         match self.requests.inbox.next(until).await {
-            Some(Arrival::Reply(reply)) => self.requests.understand(reply).map(|(event, _)| event),
-            Some(Arrival::Pinned { event, .. }) => Some(event),
+            Some(Arrival::Reply(reply)) => {
+                let (event, replies) = self.requests.understand(reply)?;
+                self.requests.kept.note(&event, replies.as_deref());
+                Some(event)
+            }
+            Some(Arrival::Pinned { event, replies, .. }) => {
+                self.requests.kept.note(&event, replies.as_deref());
+                Some(event)
+            }
             None => {
                 self.timer = None;
                 Some(Event::Timer)
@@ -189,31 +196,38 @@ impl Drive {
     }
 }
 
-/// Applies a branch from the redo in its record, natively: nobody waits for the replies, but
-/// only so can every command be run that a client could have queued. A shard short of memory
+/// Applies a branch from the redo in its record, natively: only so can every command be run that
+/// a client could have queued, and its replies be kept as they are. A shard short of memory
 /// refuses that; then by script, which it lets pass, if a script can run it.
 async fn apply_stored(requests: Requests, part: Part) {
     let tried = try_apply_stored(&requests, part).await;
-    let applied = match tried {
+    let arrival = match tried {
         Some(Tried {
             applied: Applied::Refused,
             by_script: true,
+            ..
         }) => {
             let mut request = BytesMut::new();
             script::append_apply(&mut request, &requests.id);
             return requests.send(Request::Apply, part, &request);
         }
-        Some(tried) => tried.applied,
-        None => Applied::Refused,
+        Some(tried) => Arrival::Pinned {
+            event: Event::Applied(part, tried.applied),
+            clock_ms: None,
+            connection: None,
+            replies: tried.replies,
+        },
+        None => Arrival::event(Event::Applied(part, Applied::Refused)),
     };
-    let event = Event::Applied(part, applied);
-    requests.inbox.push(Arrival::event(event));
+    requests.inbox.push(arrival);
 }
 
 struct Tried {
     applied: Applied,
     /// Whether a script could run all of it.
     by_script: bool,
+    /// Of its commands, once applied.
+    replies: Option<Vec<Bytes>>,
 }
 
 /// None when nothing was sent that could apply it.
@@ -224,6 +238,7 @@ async fn try_apply_stored(requests: &Requests, part: Part) -> Option<Tried> {
         return Some(Tried {
             applied: Applied::Not(state),
             by_script: false,
+            replies: None,
         });
     }
     let mut request = BytesMut::new();
@@ -250,11 +265,17 @@ async fn try_apply_stored(requests: &Requests, part: Part) -> Option<Tried> {
     match requests.exec_of(connection, part, &apply).await {
         Arrival::Pinned {
             event: Event::Applied(_, applied),
+            replies,
             ..
-        } => Some(Tried { applied, by_script }),
+        } => Some(Tried {
+            applied,
+            by_script,
+            replies,
+        }),
         _ => Some(Tried {
             applied: Applied::Unknown,
             by_script,
+            replies: None,
         }),
     }
 }

@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::Engine;
 use super::inbox::{Inbox, Reply};
+use super::stored::Kept;
 use crate::backend::{Failure, How, Pinned, ReplySink};
 use crate::resp::{Protocol, build};
 use crate::txn::plan::Branch;
@@ -76,6 +77,12 @@ impl Work {
             other => Bytes::from(other.into_owned()),
         };
         replies.into_iter().map(convert).collect()
+    }
+
+    /// The same of replies that a marker kept, in RESP2; None when they cannot be turned into what
+    /// its protocol would have made of them.
+    pub fn stored_replies(&self, replies: Vec<Bytes>) -> Option<Vec<Bytes>> {
+        (self.protocol == Protocol::Resp2 || self.uses_script()).then(|| self.replies(replies))
     }
 
     pub(super) fn pinned_apply<'a>(
@@ -241,6 +248,8 @@ pub struct Requests {
     pub id: TxnId,
     /// Where everything arrives.
     pub inbox: Rc<Inbox<Arrival>>,
+    /// What the markers of its participants are to keep.
+    pub kept: Kept,
 }
 
 impl Requests {
@@ -250,6 +259,7 @@ impl Requests {
             engine: Rc::clone(engine),
             id,
             inbox: Inbox::new(),
+            kept: Kept::default(),
         }
     }
 
@@ -304,7 +314,7 @@ impl Requests {
                     id,
                     leave: *leave,
                     retention_ms,
-                    replies: None,
+                    replies: self.kept.of(*part).as_deref(),
                 }
                 .append(&mut out);
                 (Request::Release, *part)

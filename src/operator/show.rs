@@ -10,6 +10,7 @@ use super::look::{self, Depth};
 use super::render::{self, Report};
 use super::sight::{Case, Condition, Held};
 use crate::engine::Engine;
+use crate::resp;
 use crate::txn::script::{self, answer};
 use crate::txn::{Rule, State, TxnId, redo};
 
@@ -44,6 +45,8 @@ struct Branch {
     /// What is locked, and how it is held.
     holds: Vec<(String, Held)>,
     holds_len: usize,
+    /// Replies that its marker keeps.
+    replies_len: usize,
     /// Why the promise cannot be shown.
     error: Option<String>,
 }
@@ -97,7 +100,10 @@ async fn try_branch(
     let holdings = look::holdings(engine, shard, Depth::Index).await?;
     let reply = look::ask(engine, shard, |out| script::append_read_intent(out, id)).await?;
     let intent = answer::intent(&reply).map_err(|why| why.to_string())?;
-    let mut branch = Branch::default();
+    let mut branch = Branch {
+        replies_len: replies_len(engine, shard, id).await?,
+        ..Branch::default()
+    };
     // What is held according to the index, and what should be according to the record.
     let mut names: Vec<Vec<u8>> = holdings.of(id).into_keys().collect();
     if let Some(intent) = intent.filter(|intent| !intent.keys.is_empty()) {
@@ -129,6 +135,12 @@ async fn try_branch(
         }
     }
     Ok((branch, all))
+}
+
+/// How many replies its marker keeps for a coordinator that was merely slow.
+async fn replies_len(engine: &Rc<Engine>, shard: u16, id: &TxnId) -> Result<usize, String> {
+    let reply = look::ask(engine, shard, |out| script::append_read_replies(out, id)).await?;
+    Ok(resp::as_bulk(&reply).map_or(0, |stored| resp::elements(stored).count()))
 }
 
 fn command_text(command: &[&[u8]], redact: Redact) -> Vec<String> {
@@ -201,6 +213,9 @@ impl Shown {
         if more > 0 {
             line("", &format!("and {more} more"));
         }
+        if branch.replies_len > 0 {
+            line("replies", &format!("{} kept", branch.replies_len));
+        }
         if let Some(error) = &branch.error {
             line("error", error);
         }
@@ -228,6 +243,7 @@ impl Report for Shown {
             });
             json["holds"] = holds.collect();
             json["holds-count"] = json!(branch.holds_len);
+            json["replies-kept"] = json!(branch.replies_len);
             json["commands"] = json!(branch.commands);
             json["commands-count"] = json!(branch.commands_len);
             if let Some(error) = &branch.error {
