@@ -51,7 +51,7 @@ use futures::future::{join_all, try_join_all};
 use super::attempt::Attempt;
 use super::blocking::{LOOK_AGAIN, append_question, hold, is_clear, maybe_sent};
 use super::seat::Work;
-use super::watching::Watching;
+use super::watching::{Watched, Watching};
 use super::{Answer, Engine, errors, seat};
 use crate::backend::{Failure, Pinned};
 use crate::metrics::Outcome as Told;
@@ -130,7 +130,7 @@ impl Engine {
     async fn run_conditional(
         self: &Rc<Self>,
         mut plan: Plan,
-        watched: BTreeMap<Part, (Pinned, BTreeMap<u16, Bytes>)>,
+        watched: Watched,
         done: impl FnOnce(&[u8]),
     ) {
         let has_keys = plan

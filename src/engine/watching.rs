@@ -62,6 +62,9 @@ pub struct Watch {
     slots: BTreeMap<u16, Bytes>,
 }
 
+/// The connections that watched, each with the slots that it did, by participant.
+pub(super) type Watched = BTreeMap<Part, (Pinned, BTreeMap<u16, Bytes>)>;
+
 /// Keys to be watched on one participant.
 #[derive(Debug, Default)]
 pub struct Wanted {
@@ -112,7 +115,7 @@ impl Watching {
 
     /// Ends the watching by handing out the connections, by participant and with the slots
     /// watched there. None if one of them is lost: then nobody knows what was written.
-    pub(super) fn end(&self) -> Option<BTreeMap<Part, (Pinned, BTreeMap<u16, Bytes>)>> {
+    pub(super) fn end(&self) -> Option<Watched> {
         let alive = |watch: &mut Watch| watch.connection.as_mut().is_some_and(Pinned::is_alive);
         if self.is_broken() || !self.seats.borrow_mut().values_mut().all(alive) {
             self.break_off();

@@ -207,11 +207,11 @@ impl Entry {
         );
         let mut tail = String::new();
         // Writing to a string cannot fail.
-        let _ = write!(
+        let _ = writeln!(
             tail,
             " age={} idle={} flags={flags} db={} sub=0 psub=0 ssub=0 multi={multi} qbuf={} \
              qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r \
-             cmd={} user=default redir=-1 resp={protocol}\n",
+             cmd={} user=default redir=-1 resp={protocol}",
             since(self.since),
             since(told.at),
             told.lane.db,

@@ -68,6 +68,21 @@
 //! for at most a quarter of a second, renewed by each attempt. Who prepares meanwhile is refused,
 //! what is prepared ends, the shard drains. Intentions do not keep each other out.
 //!
+//! # Replicas: why no vote waits for them
+//!
+//! A vote could count only once `WAIT n` behind its prepare has said that the promise is on n
+//! replicas. That alone would make things worse. After a failover a shard may have forgotten an
+//! *apply* or a *release* that its replica had not seen, and say `prepared` again, of a transaction
+//! that is finished everywhere else; where the others have deleted their records outright a
+//! recoverer then finds `prepared` beside absent, and rightly aborts: half of it is undone. So
+//! every apply would have to wait as well, on every shard, before anything is released or
+//! forgotten anywhere, by coordinators and recoverers alike, and a wait that fails proves neither
+//! Yes nor No, so that with a replica gone nothing ends any more. And WAIT stops the connection that
+//! all clients share. What would be bought: nothing certain, since a failover may choose a replica
+//! that has not acknowledged, and `WAIT` of Redis 7.0 does not speak of disks (`WAITAOF` is 7.2).
+//! Therefore there is no such setting; `min-replicas-to-write` on the shards at least refuses votes
+//! while no replica follows.
+//!
 //! # What is kept on a shard
 //!
 //! All under [`names::PREFIX`], in the data's logical database:

@@ -108,7 +108,13 @@ impl Plan {
     pub fn take_branches(&mut self) -> Vec<Branch> {
         let first = Lane::speaking(self.protocol);
         let mut branches = std::mem::take(&mut self.branches);
-        branches.iter_mut().for_each(|branch| branch.enter(first));
+        for branch in &mut branches {
+            branch.enter(first);
+            if branch.is_everywhere && !branch.watched.is_empty() {
+                // What settles must be among its keys: those are what a release drops.
+                branch.watched = branch.slots.clone();
+            }
+        }
         branches
     }
 

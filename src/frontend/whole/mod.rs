@@ -6,7 +6,7 @@
 //!
 //! * [`config`]: CONFIG SET, SLOWLOG, LATENCY;
 //! * [`debug`]: DEBUG, as far as it does no harm;
-//! * [`info`]: INFO;
+//! * [`info`]: INFO of all shards;
 //! * [`keys`]: KEYS, DBSIZE, RANDOMKEY;
 //! * [`scan`]: SCAN, one cursor over all shards.
 
