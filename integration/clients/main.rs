@@ -43,6 +43,8 @@ fn redis_py() {
         "mset True",
         "exists 10",
         "wrong type WRONGTYPE Operation against a key holding the wrong kind of value",
+        "watched [True, True]",
+        "watch error ['1', '4']",
     ];
     assert_eq!(printed.lines().collect::<Vec<_>>(), wanted);
     check_places(&cluster, &keys);
