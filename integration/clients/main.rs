@@ -54,6 +54,8 @@ fn check_redis_py(printed: &str) {
         "wrong type WRONGTYPE Operation against a key holding the wrong kind of value",
         "database 3 [True, True, ['three', 'three', None]]",
         "deleted 2",
+        "watched [True, True]",
+        "watch error ['1', '4']",
     ];
     assert_eq!(printed.lines().collect::<Vec<_>>(), wanted);
 }

@@ -56,6 +56,26 @@ try:
     client.get(keys[2])
 except redis.ResponseError as error:
     print("wrong type", error)
+
+
+def count_up(pipe):
+    """For redis-py's own loop round WATCH: keys on different shards."""
+    low, high = int(pipe.get(keys[0])), int(pipe.get(keys[3]))
+    pipe.multi()
+    pipe.set(keys[0], low + 1)
+    pipe.set(keys[3], high + 1)
+
+
+print("watched", client.transaction(count_up, keys[0], keys[3], keys[1]))
+pipe = client.pipeline()
+pipe.watch(keys[0], keys[1])
+client.incr(keys[1])
+pipe.multi()
+pipe.set(keys[3], "lost")
+try:
+    pipe.execute()
+except redis.WatchError:
+    print("watch error", client.mget(keys[0], keys[3]))
 client.close()
 
 other = redis.Redis(host="127.0.0.1", port=port, db=3, decode_responses=True, **wanted)

@@ -102,6 +102,38 @@ fn a_branch_without_keys_is_prepared_and_applied() {
     assert_eq!(shard.keys(), CLEAN);
 }
 
+/// P2: what a conditional prepare was conditional on settles until the transaction's end.
+#[test]
+fn watched_keys_settle_from_a_conditional_prepare_to_the_end() {
+    for commits in [true, false] {
+        for watched in ["a b", "a b c d e"] {
+            let mut shard = Shard::start();
+            let words: Vec<&[u8]> = watched.split(' ').map(str::as_bytes).collect();
+            let count = words.len();
+            let voted = shard.prepare_with(&Prepare {
+                id: &id("t1"),
+                ttl_ms: HOUR,
+                not_after_ms: NEVER,
+                participants: &parts(),
+                rule: Rule::Implicit,
+                intent: &intent(&format!("{watched} z"), &["SET z 1"]),
+                watched: Some(&encode_keys(words)),
+            });
+            assert_eq!(voted.vote, Vote::Yes);
+            let settling = shard.text("HLEN __lockstep:settling");
+            assert_eq!(settling, format!(":{count}\r\n"));
+            if commits {
+                assert_eq!(shard.apply(&id("t1")).0, Applied::Now);
+                assert_eq!(shard.release(&id("t1"), Leave::Nothing), Released::Done);
+                shard.text("DEL z");
+            } else {
+                assert_eq!(shard.abort(&id("t1"), Leave::Nothing, None), Aborted::Done);
+            }
+            assert_eq!(shard.keys(), CLEAN);
+        }
+    }
+}
+
 /// I4, I8: a refused prepare leaves no lock, no record, no index entry, not even an epoch.
 #[test]
 fn a_refused_prepare_changes_nothing() {

@@ -33,12 +33,20 @@
 //! else the WATCH was used up with nothing applied, EXEC is nil, which is what the client's loop is
 //! for. It is rare: inside one process the turnstile keeps such transactions apart.
 //!
-//! # What is left
+//! # What may come between
 //!
-//! With keys watched on several shards, a plain write to one of them, by anybody, may come between
-//! the vote of its shard and the apply there. From the vote on the watched slots are *settling*, so
-//! the reply to such a write is held until the transaction is done; who waits for it cannot have
-//! been told that it came first.
+//! With keys watched on several shards, nothing holds them all at one instant: each shard checks
+//! its WATCH when it votes, and applies a round trip later. What could come between:
+//!
+//! * *Transactions over several shards*: not past the locks.
+//! * *Other clients' EXECs under a WATCH*, natively on one shard: not past the fence. A client that
+//!   watches a slot also watches the lock of its fence ([`names::fence`]), which only conditional
+//!   prepares take; so of two such EXECs the later one is nil. The price: a client that watches a
+//!   slot gets nil also if somebody else's conditional prepare only watched it, or was aborted.
+//! * *Plain writes, and MULTI/EXEC without WATCH*: here is what is left. From the vote on the
+//!   watched slots are *settling*, so the reply to such a write is held until the transaction is
+//!   done. To a key that the transaction only watches it counts as coming behind. One to a key
+//!   that it also reads or writes is not noticed.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -138,11 +146,13 @@ impl Engine {
             .iter()
             .any(|branch| !branch.slots.is_empty());
         let mut connections = BTreeMap::new();
+        let conditional = watched.len() > 1;
         for (part, (connection, slots)) in watched {
-            plan.watch(part, slots);
+            plan.watch(part, slots, conditional);
             connections.insert(part, connection);
         }
         let native = match plan.branches() {
+            [branch] if branch.is_everywhere && self.ways.len() > 1 => None,
             [branch] if !self.is_strict() || branch.slots.len() < 2 || !has_keys => {
                 connections.remove(&branch.part)
             }
@@ -237,12 +247,8 @@ impl Engine {
         loop {
             let all = work.iter().map(|work| self.look(names::INDEX, work));
             // A shard that does not answer will not vote either, and says it better.
-            let holder = join_all(all)
-                .await
-                .into_iter()
-                .find_map(Result::ok)
-                .flatten();
-            let Some((part, owner)) = holder else {
+            let looked = join_all(all).await.into_iter().filter_map(Result::ok);
+            let Some((part, owner)) = looked.flatten().next() else {
                 return true;
             };
             looks += 1;
@@ -263,8 +269,7 @@ impl Engine {
             return Ok(None);
         }
         let mut question = BytesMut::new();
-        let slots = work.slots.iter().map(|slot| &slot[..]);
-        append_question(&mut question, hash, slots);
+        append_question(&mut question, hash, work.slots.iter().map(|slot| &slot[..]));
         let answer = self.ask(work.part.shard, &question).await?;
         let mut owners = resp::elements(&answer).filter_map(resp::as_bulk);
         let owner = owners.next().map(String::from_utf8_lossy);

@@ -33,7 +33,7 @@ pub struct Work {
     pub count: usize,
     /// The slots of their keys.
     pub slots: Vec<Bytes>,
-    /// The slots that the client watches, as a prepare wants them; see [`Guard`](super::guarded).
+    /// The slots that the client watches, as a prepare wants them; see [`Plan::watch`](crate::txn::plan::Plan::watch).
     pub watched: Bytes,
     /// The same as a record holds it.
     pub intent: Intent,
@@ -479,13 +479,11 @@ async fn vote_pinned(mut connection: Pinned, part: Part, request: &BytesMut) -> 
     }
 }
 
+pub(super) const UNWATCH: &[u8] = b"*1\r\n$7\r\nUNWATCH\r\n";
+
 /// Gives a connection back that watches something.
 pub async fn unwatch(mut connection: Pinned) {
-    if connection
-        .exchange(b"*1\r\n$7\r\nUNWATCH\r\n", 1)
-        .await
-        .is_ok()
-    {
+    if connection.exchange(UNWATCH, 1).await.is_ok() {
         connection.give_back();
     }
 }

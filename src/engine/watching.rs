@@ -26,8 +26,12 @@
 //! * One that is **prepared** here and applied later breaks the WATCH when it writes a watched
 //!   key, and so is behind it, wherever else it was applied before.
 //!
+//! * One that has **conditionally prepared** here settles from then on: it is waited for as well.
+//!   From the WATCH on such a prepare breaks it, through the lock of the slot's fence, which is
+//!   watched along with the keys; see [`super::conditional`].
+//!
 //! The same is true of the nil that EXEC answers: it says that something was changed, which may
-//! be one shard's part of a transaction. See [`super::guarded`].
+//! be one shard's part of a transaction. See [`super::conditional`].
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashSet};
@@ -38,7 +42,8 @@ use bytes::{Bytes, BytesMut};
 use futures::future::join_all;
 use tokio::task::spawn_local;
 
-use super::blocking::{append_question, hold, is_clear};
+use super::blocking::{LOOK_AGAIN, append_question, hold, is_clear};
+use super::seat::UNWATCH;
 use super::{Engine, seat};
 use crate::backend::{Failure, Pinned};
 use crate::resp::{self, Lane, build};
@@ -155,14 +160,17 @@ impl Wanted {
         if db != 0 {
             select(&mut out, db);
         }
-        let keys = self.keys.iter().map(|key| &key[..]);
-        let words: Vec<&[u8]> = std::iter::once(&b"WATCH"[..]).chain(keys).collect();
-        build::command(&mut out, words);
-        if db == 0 {
-            return (out, 1);
+        build::array_header(&mut out, 1 + self.keys.len());
+        build::bulk(&mut out, b"WATCH");
+        self.keys.iter().for_each(|key| build::bulk(&mut out, key));
+        if db != 0 {
+            select(&mut out, 0);
         }
-        select(&mut out, 0);
-        (out, 3)
+        build::array_header(&mut out, 1 + self.slots.len());
+        build::bulk(&mut out, b"WATCH");
+        let fences = self.slots.values().map(|slot| names::fence(slot));
+        fences.for_each(|fence| build::bulk(&mut out, names::lock(&fence)));
+        (out, if db == 0 { 2 } else { 4 })
     }
 }
 
@@ -202,28 +210,38 @@ impl Engine {
             self.metrics.errors[failure.kind()].increment(1);
             not_watched(&failure)
         };
-        let mut connection = match watching.take_connection(part) {
-            Some(connection) => connection,
-            None => self
-                .watchers(part.shard)
-                .get(lane.protocol)
-                .await
-                .map_err(refused)?,
+        let (mut connection, is_fresh) = match watching.take_connection(part) {
+            Some(connection) => (connection, false),
+            None => {
+                let fresh = self.watchers(part.shard).get(lane.protocol).await;
+                (fresh.map_err(refused)?, true)
+            }
         };
         let slots = || wanted.slots.values().map(|slot| &slot[..]);
-        let (mut request, mut replies) = wanted.request(lane.db);
-        if self.is_strict() {
-            append_question(&mut request, names::SETTLING, slots());
-            replies += 1;
-        }
-        let replies = connection.exchange(&request, replies).await;
-        let mut replies = replies.map_err(refused)?;
-        let is_clear = !self.is_strict() || replies.pop().is_some_and(|answer| is_clear(&answer));
-        if let Some(error) = replies.iter().find(|reply| resp::is_error(reply)) {
-            return Err(BytesMut::from(&error[..]));
-        }
-        if !is_clear {
-            hold(&mut connection, slots()).await.map_err(refused)?;
+        // Also where plain commands are not isolated: conditional prepares settle, too.
+        let asks = self.ways.len() > 1;
+        loop {
+            let (mut request, mut replies) = wanted.request(lane.db);
+            if asks {
+                append_question(&mut request, names::SETTLING, slots());
+                replies += 1;
+            }
+            let replies = connection.exchange(&request, replies).await;
+            let mut replies = replies.map_err(refused)?;
+            let answer = asks.then(|| replies.pop()).flatten();
+            if let Some(error) = replies.iter().find(|reply| resp::is_error(reply)) {
+                return Err(BytesMut::from(&error[..]));
+            }
+            if answer.is_none_or(|answer| is_clear(&answer)) {
+                break;
+            }
+            if !is_fresh {
+                hold(&mut connection, slots()).await.map_err(refused)?;
+                break;
+            }
+            // What settles may have taken its fence, and would break the WATCH when it drops it.
+            connection.exchange(UNWATCH, 1).await.map_err(refused)?;
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
         watching.put(part, connection, &wanted.slots);
         Ok(())

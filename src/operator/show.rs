@@ -153,9 +153,10 @@ fn command_text(command: &[&[u8]], redact: Redact) -> Vec<String> {
         .collect()
 }
 
-/// The number of a slot gives nothing away.
+/// The number of a slot, or of its fence, gives nothing away.
 fn hold_text(name: &[u8], redact: Redact) -> String {
-    match name.len() <= 5 && name.iter().all(u8::is_ascii_digit) {
+    let number = name.strip_suffix(b"!").unwrap_or(name);
+    match number.len() <= 5 && number.iter().all(u8::is_ascii_digit) {
         true => render::printable(name),
         false => redact.bytes(name),
     }

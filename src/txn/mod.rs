@@ -54,6 +54,10 @@
 //! with probability 1/16384, keys of one hash tag belong together. Were only keys locked, two
 //! multi-key commands inside one slot could see two transactions in different orders.
 //!
+//! A *conditional* prepare also locks, for each slot that its client watches, a name beside it
+//! ([`names::fence`]), in the same way and as long. It stands in nobody's way but tells those who
+//! watch that lock: see `engine::watching`.
+//!
 //! # Every slot: FLUSHALL
 //!
 //! FLUSHALL and FLUSHDB are transactions with all shards as participants. Their only key is `*`

@@ -35,6 +35,13 @@ pub const SINGLE: [&[u8]; 6] = [INDEX, SETTLING, EPOCH, MARKERS, MAP, LOCK_OF_EV
 /// Prefix of the channel on which release and abort announce that keys are free.
 pub const RELEASED: &[u8] = b"__lockstep:released:";
 
+/// What a conditional prepare locks beside each slot (decimal text) that it is conditional on: a
+/// name that no other prepare locks, so that who watches its lock learns of conditional prepares
+/// alone.
+pub fn fence(slot: &[u8]) -> Vec<u8> {
+    [slot, b"!"].concat()
+}
+
 /// Whether a client must not name this key: it is one of ours.
 pub fn is_reserved(key: &[u8]) -> bool {
     key.starts_with(PREFIX)

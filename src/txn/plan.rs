@@ -31,7 +31,7 @@ pub struct Branch {
     /// What the commands so far leave the connection set to.
     lane: Lane,
     /// The slots of all keys they name, each once, in order of appearance; as decimal text,
-    /// since these are what is locked (see [`super`]).
+    /// since these are what is locked (see [`super`]). And fences, if the prepare is conditional.
     pub slots: Vec<Bytes>,
     /// Those of them that the client watches; see [`Plan::watch`].
     pub watched: Vec<Bytes>,
@@ -174,12 +174,23 @@ impl Plan {
     }
 
     /// What the client watches on a participant, which takes part even without a command: slots,
-    /// each also as decimal text.
-    pub fn watch(&mut self, part: Part, slots: impl IntoIterator<Item = (u16, Bytes)>) {
+    /// each also as decimal text. `conditional`: its prepare is.
+    pub fn watch(
+        &mut self,
+        part: Part,
+        slots: impl IntoIterator<Item = (u16, Bytes)>,
+        conditional: bool,
+    ) {
         let branch = self.branch_of(part);
         let this = &mut self.branches[branch];
+        if this.is_everywhere {
+            return this.watched.clone_from(&this.slots);
+        }
         for (slot, text) in slots {
-            if this.seen.insert(slot) && !this.is_everywhere {
+            if conditional {
+                this.slots.push(Bytes::from(names::fence(&text)));
+            }
+            if this.seen.insert(slot) {
                 this.slots.push(text.clone());
             }
             this.watched.push(text);

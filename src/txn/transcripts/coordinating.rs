@@ -37,6 +37,30 @@ done Committed { left: [] }",
     );
 }
 
+/// The client's WATCH has broken on one of several shards that check it: nil, and the others go.
+#[test]
+fn a_checked_prepare_finds_the_watch_broken() {
+    transcript(
+        "coordinate implicit 0 1
+----
+timer at 100
+prepare 0 not after 1060
+prepare 1 not after 1060
+
+vote 0 yes
+----
+
+vote 1 broken
+----
+reply WatchBroken
+abort 0 leave Nothing
+
+aborted 0 done
+----
+done Aborted { left: [] }",
+    );
+}
+
 /// The locked run: prepared is committed.
 #[test]
 fn one_participant() {

@@ -168,6 +168,7 @@ fn vote(text: &str) -> Vote {
         "yes" => Vote::Yes,
         "unknown" => Vote::Unknown,
         "late" => Vote::No(Refusal::Late),
+        "broken" => Vote::No(Refusal::WatchBroken),
         "held" => Vote::No(Refusal::Held {
             owner: TxnId::new("t9"),
             remaining_ms: 5,
