@@ -49,10 +49,8 @@ impl Dial {
                 self.connect_timeout.as_millis()
             ),
         };
-        Err(Cause::new(format!(
-            "shard {} is not available: {failed}",
-            self.address
-        )))
+        let text = format!("shard {} is not available: {failed}", self.address);
+        Err(Cause::of_shard(text, &failed))
     }
 
     async fn greet(&self, mut stream: TcpStream, lane: Lane) -> Result<TcpStream, String> {
