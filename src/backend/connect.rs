@@ -95,10 +95,8 @@ impl Dial {
                 self.connect_timeout.as_millis()
             ),
         };
-        Err(Cause::new(format!(
-            "shard {} is not available: {failed}",
-            self.address
-        )))
+        let text = format!("shard {} is not available: {failed}", self.address);
+        Err(Cause::of_shard(text, &failed))
     }
 
     /// Appends AUTH if need be; how many commands that is.

@@ -55,6 +55,8 @@ pub enum Failure {
 pub struct Cause {
     text: Rc<str>,
     is_limit: bool,
+    /// The shard's own error, which says all there is to say.
+    told: Option<Rc<str>>,
 }
 
 impl Cause {
@@ -63,6 +65,17 @@ impl Cause {
         Self {
             text: text.into().into(),
             is_limit: false,
+            told: None,
+        }
+    }
+
+    /// The same for an error with which a shard refuses whatever it is asked, if this is one.
+    pub fn of_shard(text: impl Into<String>, told: &str) -> Self {
+        let code = told.split(' ').next().unwrap_or_default();
+        let is_state = ["LOADING", "BUSY", "MASTERDOWN"].contains(&code);
+        Self {
+            told: is_state.then(|| told.into()),
+            ..Self::new(text)
         }
     }
 
@@ -96,6 +109,9 @@ impl fmt::Display for Failure {
     /// The text of the error reply that a client gets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NeverSent(Cause {
+                told: Some(told), ..
+            }) => f.write_str(told),
             Self::NeverSent(cause) => write!(f, "ERR {cause}; the command was not sent"),
             Self::MaybeSent(cause) => write!(
                 f,

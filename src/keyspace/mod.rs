@@ -4,10 +4,12 @@
 //! * [`topology`]: slot → shard, an immutable snapshot;
 //! * [`table`]: which arguments of a command are keys, learned from the shards' own `COMMAND`;
 //! * [`treatment`]: what lockstep does with each command;
+//! * [`compatibility`]: how far each command works;
 //! * [`keys`]: finds the keys of one command by the rules of the table;
 //! * [`services`]: commands about channels and about scripts;
 //! * [`glob`]: the patterns of channels.
 
+pub mod compatibility;
 pub mod glob;
 pub mod keys;
 pub mod services;

@@ -126,6 +126,18 @@ impl CommandTable {
         self.commands.get(&Name::fold(name.as_bytes())?)
     }
 
+    /// Every command; of a container its subcommands instead.
+    pub fn all(&self) -> Vec<&CommandSpec> {
+        let mut all = Vec::new();
+        for spec in self.commands.values() {
+            match spec.subcommands.is_empty() {
+                true => all.push(spec),
+                false => all.extend(spec.subcommands.values()),
+            }
+        }
+        all
+    }
+
     /// The number of commands, containers counted once.
     pub fn len(&self) -> usize {
         self.commands.len()

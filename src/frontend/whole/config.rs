@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::{Inquiry, Replied, error, request};
 use crate::keyspace::Merge;
 use crate::resp::{self, Value};
+use crate::txn::names;
 
 /// Settings of a shard that clients may set to what they are, and to nothing else.
 const PROTECTED: &[(&str, &str)] = &[
@@ -13,26 +14,54 @@ const PROTECTED: &[(&str, &str)] = &[
         "this policy can evict what a transaction has promised",
     ),
     ("requirepass", "lockstep itself could not connect any more"),
-    ("port", "lockstep itself could not connect any more"),
-    ("tls-port", "lockstep itself could not connect any more"),
+    (
+        "port",
+        "Unable to listen on this port: lockstep itself could not connect any more",
+    ),
+    (
+        "tls-port",
+        "Unable to listen on this port: lockstep itself could not connect any more",
+    ),
     ("bind", "lockstep itself could not connect any more"),
 ];
 
 impl Inquiry {
     pub(super) async fn config_set(&self) -> Replied {
-        for pair in self.args[2..].chunks_exact(2) {
-            let name = String::from_utf8_lossy(&pair[0]).to_ascii_lowercase();
-            let found = PROTECTED.iter().find(|(known, _)| *known == name);
-            let Some((name, why)) = found.filter(|(name, _)| !self.may_set(name, &pair[1])) else {
-                continue;
-            };
-            if !self.is_set_to(name, &pair[1]).await? {
-                return Err(error(format!(
-                    "ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"
-                )));
+        let (head, pairs) = self.args.split_at(2.min(self.args.len()));
+        let mut words: Vec<&Bytes> = head.iter().collect();
+        for pair in pairs.chunks(2) {
+            match pair {
+                // What is protected and set already is left as it is.
+                [name, value] if self.is_protected(name, value).await? => {}
+                _ => words.extend(pair),
             }
         }
-        self.every(Merge::First).await
+        if words.len() == head.len() {
+            let mut out = bytes::BytesMut::new();
+            resp::build::status(&mut out, "OK");
+            return Ok(out);
+        }
+        let engine = &self.context.engine;
+        let replies = engine.ask_all(&self.links, &request(words)).all().await?;
+        Ok(super::merged(Merge::First, &replies))
+    }
+
+    /// Whether this is a protected setting, which has this value.
+    ///
+    /// # Errors
+    /// It has another one.
+    async fn is_protected(&self, name: &[u8], value: &[u8]) -> Result<bool, bytes::BytesMut> {
+        let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+        let found = PROTECTED.iter().find(|(known, _)| *known == name);
+        let Some((name, why)) = found.filter(|(name, _)| !self.may_set(name, value)) else {
+            return Ok(false);
+        };
+        if self.is_set_to(name, value).await? {
+            return Ok(true);
+        }
+        Err(error(format!(
+            "ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"
+        )))
     }
 
     /// Policies that keep what has no time to live are no danger to what is promised.
@@ -47,11 +76,12 @@ impl Inquiry {
         let question = request([b"CONFIG", &b"GET"[..], name.as_bytes()]);
         let links = engine.first_links();
         let replies = engine.ask_all(&links, &question).all().await?;
-        let is_same = |reply: &Bytes| {
-            let now = resp::elements(reply).nth(1).and_then(resp::as_bulk);
-            now.is_some_and(|now| now.eq_ignore_ascii_case(value))
-        };
-        Ok(replies.iter().all(is_same))
+        // What CONFIG GET shows is the first shard's.
+        let now = replies
+            .first()
+            .and_then(|reply| resp::elements(reply).nth(1));
+        let now = now.and_then(resp::as_bulk);
+        Ok(now.is_some_and(|now| now.eq_ignore_ascii_case(value)))
     }
 
     /// SLOWLOG GET: the newest of all shards' entries.
@@ -70,6 +100,7 @@ impl Inquiry {
         let mut entries: Vec<(i64, &[u8])> = replies
             .iter()
             .flat_map(|reply| resp::elements(reply))
+            .filter(|entry| !is_ours(entry))
             .map(|entry| (at(entry), entry))
             .collect();
         // Stable: each shard's own are newest first.
@@ -128,6 +159,13 @@ fn note(events: &mut Vec<(Bytes, [i64; 3])>, name: &[u8], [time, latest, worst]:
         }
         None => events.push((Bytes::copy_from_slice(name), [time, latest, worst])),
     }
+}
+
+/// Whether the command is one that lockstep sends on its own account.
+fn is_ours(entry: &[u8]) -> bool {
+    let words = resp::elements(entry).nth(3).map(resp::elements);
+    let mut words = words.into_iter().flatten().filter_map(resp::as_bulk);
+    words.any(names::is_reserved)
 }
 
 /// When the command of an entry of SLOWLOG ran.
