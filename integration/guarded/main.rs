@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod blocking;
 mod faults;
 mod load;
 

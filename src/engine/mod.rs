@@ -9,6 +9,7 @@
 //! * [`channels`]: who listens to what, over one connection per shard;
 //! * [`blocking`]: commands that wait for data;
 //! * [`waiting`]: the same with keys on several shards;
+//! * [`patient`]: the same over several slots of one shard;
 //! * [`guarded`]: what touches several slots of one shard;
 //! * [`watching`]: what clients watch, on connections of their own;
 //! * [`conditional`]: EXEC of a client that watches;
@@ -36,6 +37,7 @@ pub mod inbox;
 pub mod inspect;
 pub mod lanes;
 mod moments;
+pub mod patient;
 pub mod recover;
 pub mod seat;
 pub mod sources;

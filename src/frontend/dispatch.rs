@@ -10,6 +10,7 @@ use super::Context;
 use super::channels::Fixes;
 use super::gather::{Gather, Pieces};
 use super::own::Identity;
+use super::patience;
 use super::refusal::{self, fixed};
 use super::roster::Entry;
 use super::session::{Session, Want};
@@ -19,6 +20,7 @@ use crate::backend::{How, Isolation, Link, ReplySink};
 use crate::engine::Answer;
 use crate::engine::blocking::Berth;
 use crate::engine::lanes::Links;
+use crate::engine::patient::Patient;
 use crate::engine::watching::Watching;
 use crate::keyspace::{
     CommandSpec, Flag, KeyError, KeyRule, Lookup, Own, Place, Split, Treatment, key_slot,
@@ -334,6 +336,9 @@ impl Dispatcher {
     fn block(&mut self, spec: &CommandSpec, command: &Command<'_>) -> Flow {
         let (shard, slots) = match self.home_of(spec, command) {
             Ok(Home::Slot(Place { shard, slot })) => (shard, vec![slot]),
+            Ok(Home::Shard(shard)) if self.must_be_guarded(spec) => {
+                return self.block_guarded(shard, spec, command);
+            }
             Ok(Home::Shard(shard)) => (shard, self.slots(command)),
             Ok(Home::Nowhere) => return self.keyless(spec, command),
             Err(Misplaced::CrossSlot) => return self.block_over(spec, command),
@@ -351,6 +356,37 @@ impl Dispatcher {
         let wait = engine.wait_for(shard, self.lane, slots, request, &berth, move |reply| {
             session.complete(slot, reply)
         });
+        self.waiting = Some(wait);
+        self.counted(family(spec));
+        Flow::Bar
+    }
+
+    /// Whether a command over several slots takes effect only while none of them is settling.
+    fn must_be_guarded(&self, spec: &CommandSpec) -> bool {
+        self.context.engine.is_strict() && !spec.is(Flag::ReadOnly)
+    }
+
+    /// The same over several slots, for what changes data.
+    fn block_guarded(&mut self, shard: u16, spec: &CommandSpec, command: &Command<'_>) -> Flow {
+        if !self.session.is_now(Want::Idle) {
+            return Flow::Wait;
+        }
+        let mut raw = BytesMut::new();
+        command.encode(&mut raw);
+        let patient = Patient {
+            place: Part {
+                shard,
+                db: self.lane.db,
+            },
+            protocol: self.lane.protocol,
+            raw: raw.freeze(),
+            keys: self.keys.clone(),
+            limit: patience::limit(&spec.name, command),
+        };
+        let slot = self.session.open_slot();
+        let session = Rc::clone(&self.session);
+        let engine = &self.context.engine;
+        let wait = engine.wait_guarded(patient, move |reply| session.complete(slot, reply));
         self.waiting = Some(wait);
         self.counted(family(spec));
         Flow::Bar

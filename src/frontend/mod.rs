@@ -9,6 +9,7 @@
 //! * [`subscriber`]: what a client listens to; the commands for it are in `channels`;
 //! * [`scripts`]: EVAL and its kin, and what servers keep of scripts;
 //! * [`own`]: commands about the connection, answered here;
+//! * [`patience`]: how long a command says that it will wait;
 //! * [`lane`]: what a client sets its connection to: protocol, database, replies;
 //! * [`gather`]: split reads, from pieces to one reply;
 //! * [`lockstep`]: the command of that name, for operators and for who asks what became of one;
@@ -27,6 +28,7 @@ pub mod lane;
 pub mod lockstep;
 pub mod multi;
 pub mod own;
+mod patience;
 pub mod refusal;
 pub mod roster;
 mod scripts;
