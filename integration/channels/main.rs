@@ -1,4 +1,4 @@
-//! Subscriptions, and waiting for data on several shards: P3 (the same bytes as one Redis), and that messages reach whom they should
+//! Subscriptions, waiting for data on several shards, and scripts: P3 (the same bytes as one Redis), and that messages reach whom they should
 //! through any proxy, over a shard's restart, beside subscribers that do not listen, and with
 //! nothing left of clients that are gone.
 
@@ -10,6 +10,7 @@ mod support;
 
 mod faults;
 mod scenes;
+mod scripts;
 mod waits;
 
 use std::collections::HashMap;

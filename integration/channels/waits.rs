@@ -240,3 +240,30 @@ fn who_is_gone_takes_nothing() {
     let bulk = |text: &str| Value::Bulk(text.as_bytes().to_vec());
     assert_eq!(pair, Value::Array(vec![bulk(&keys[2]), bulk("x")]));
 }
+
+/// Issue: CLIENT UNBLOCK releases at once, on several shards too.
+#[test]
+fn unblocked_by_another_client() {
+    let cluster = Cluster::start(&Options::default());
+    let (mut waiter, mut other) = (cluster.client(), cluster.client());
+    let Value::Integer(id) = waiter.value(&["CLIENT", "ID"]) else {
+        panic!("an id");
+    };
+    let id = id.to_string();
+    for (how, wanted) in [
+        ("TIMEOUT", "*-1\\r\\n"),
+        (
+            "ERROR",
+            "-UNBLOCKED client unblocked via CLIENT UNBLOCK\\r\\n",
+        ),
+    ] {
+        waiter
+            .send(&encode(&["BLPOP", "a", "b", "c", "0"]))
+            .expect("sent");
+        eventually("it waits", LIMIT, || {
+            other.value(&["CLIENT", "UNBLOCK", &id, how]) == Value::Integer(1)
+        });
+        assert_eq!(waiter.read().expect("a reply").text(), wanted);
+    }
+    assert_eq!(other.value(&["CLIENT", "UNBLOCK", &id]), Value::Integer(0));
+}

@@ -8,7 +8,7 @@
 //! fails it is *down*: requests fail immediately until a later attempt succeeds.
 
 use std::cell::RefCell;
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -20,6 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use super::gauges::Gauges;
 use super::hold::{Check, Hold, Isolation, NO, Receiver, slots};
+use super::marks::Marks;
 pub use super::options::LinkOptions;
 use super::reader::{BUFFER_BYTES_MIN, READ_BYTES_MAX, Reader};
 use super::request::{Batch, Expected, How, Pending};
@@ -30,17 +31,16 @@ use crate::resp::{self, Lane, ReplyError};
 use crate::transport::Stream;
 use crate::turn::{Flush, Turn};
 
-/// Names that a connection remembers, see [`Link::mark`].
-const MARKS_MAX: usize = 10_000;
-
 /// See the module.
 pub struct Link {
-    dial: Dial,
+    pub(crate) dial: Dial,
     lane: Lane,
     options: LinkOptions,
     turn: Rc<Turn>,
     metrics: ShardMetrics,
     gauges: Gauges,
+    /// What was sent once on this connection.
+    pub marks: Marks,
     inner: RefCell<Inner>,
 }
 
@@ -76,8 +76,6 @@ struct Inner {
     is_settling: bool,
     /// Epoch of the shard while its index was empty, as last seen; see [`Link::epoch`].
     epoch: Option<Bytes>,
-    /// What was sent once on this connection and need not be sent again; see [`Link::mark`].
-    marks: HashSet<[u8; 40]>,
     /// Replies that are held.
     held: usize,
     /// Connections lost.
@@ -113,7 +111,6 @@ impl Link {
             needs_epoch: false,
             is_settling: false,
             epoch: None,
-            marks: HashSet::new(),
             held: 0,
             losses: 0,
             sent_bytes: 0,
@@ -126,6 +123,7 @@ impl Link {
             options,
             turn,
             metrics,
+            marks: Marks::default(),
             inner: RefCell::new(inner),
         })
     }
@@ -138,14 +136,6 @@ impl Link {
     /// Number of the connection: what is sent now goes out on this one, or not at all.
     pub fn connection(&self) -> u64 {
         self.inner.borrow().losses
-    }
-
-    /// Asks one thing over a connection of its own; see [`Dial::ask_apart`].
-    ///
-    /// # Errors
-    /// See there.
-    pub async fn ask_apart(&self, request: &[u8]) -> Result<Bytes, Cause> {
-        self.dial.ask_apart(request).await
     }
 
     /// Another link to the same shard, set to another lane. Its task is to be started.
@@ -208,26 +198,6 @@ impl Link {
         }));
         self.mark_dirty(inner);
         Ok(())
-    }
-
-    /// Notes that what bears this name is being sent on this connection; false if it was noted
-    /// before. With the connection all of it is forgotten, and when there is too much of it.
-    pub fn mark(&self, name: [u8; 40]) -> bool {
-        let mut inner = self.inner.borrow_mut();
-        if inner.marks.len() >= MARKS_MAX {
-            inner.marks.clear();
-        }
-        inner.marks.insert(name)
-    }
-
-    /// Takes it back.
-    pub fn unmark(&self, name: &[u8; 40]) {
-        self.inner.borrow_mut().marks.remove(name);
-    }
-
-    /// Takes all of it back.
-    pub fn unmark_all(&self) {
-        self.inner.borrow_mut().marks.clear();
     }
 
     fn mark_dirty(self: &Rc<Self>, inner: &mut Inner) {
@@ -486,6 +456,7 @@ impl Link {
 
     /// The connection is gone: everybody who waits is told, each as it is.
     fn lose(&self, next: Phase, cause: &Cause) {
+        self.marks.clear();
         let (pending, written) = {
             let mut inner = self.inner.borrow_mut();
             inner.phase = next;
@@ -496,7 +467,6 @@ impl Link {
             inner.broken = None;
             inner.epoch = None;
             inner.held = 0;
-            inner.marks.clear();
             inner.losses += 1;
             (std::mem::take(&mut inner.pending), written)
         };

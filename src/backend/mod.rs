@@ -5,6 +5,7 @@
 //! * [`hold`]: replies that may not leave yet; [`afar`]: what they wait for;
 //! * [`rules`]: when they may, and when a split read holds together;
 //! * [`armed`]: the one on which what touches several slots of a shard takes effect;
+//! * [`marks`]: what was sent once on it and need not be sent again;
 //! * [`pinned`]: connections that one transaction has for itself, from a bounded pool;
 //! * [`reader`]: its incoming half, from bytes to replies;
 //! * [`wakeups`]: news of transactions that have ended;
@@ -21,6 +22,7 @@ pub mod feed;
 mod gauges;
 pub mod hold;
 pub mod link;
+pub mod marks;
 mod options;
 pub mod pinned;
 mod reader;

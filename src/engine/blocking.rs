@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_local};
 
 use super::Engine;
@@ -22,7 +23,7 @@ const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
 /// Where a client waits for data: by it, others can end the waiting.
 #[derive(Debug, Default)]
-pub struct Berth(Mutex<State>);
+pub struct Berth(Mutex<State>, Notify);
 
 #[derive(Debug, Default)]
 struct State {
@@ -51,8 +52,14 @@ impl Berth {
         self.state().is_taken
     }
 
+    /// Waits until somebody may have asked to end the waiting, and tells how.
+    pub(super) async fn ended(&self) -> Option<Unblock> {
+        self.1.notified().await;
+        self.state().unblocked
+    }
+
     /// Somebody waits until what is returned is dropped.
-    fn take(self: &Arc<Self>) -> Taken {
+    pub(super) fn take(self: &Arc<Self>) -> Taken {
         self.state().is_taken = true;
         Taken(Arc::clone(self))
     }
@@ -72,7 +79,7 @@ impl Berth {
     }
 }
 
-struct Taken(Arc<Berth>);
+pub(super) struct Taken(pub(super) Arc<Berth>);
 
 impl Drop for Taken {
     fn drop(&mut self) {
@@ -89,6 +96,7 @@ impl Engine {
         how: Unblock,
     ) -> impl Future<Output = ()> + 'static {
         berth.state().unblocked = Some(how);
+        berth.1.notify_one();
         let engine = Rc::clone(self);
         async move {
             while berth.is_taken() {

@@ -234,7 +234,7 @@ impl Engine {
         }
         request.extend_from_slice(script::EXEC);
         let how = How::behind(script::ALL.len() as u32 + 2);
-        self.lanes.each(Link::unmark_all);
+        self.lanes.each(|link| link.marks.clear());
         let request = &request;
         let ask = |shard| async move {
             let inbox = Inbox::<Reply>::new();

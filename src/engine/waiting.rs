@@ -24,6 +24,7 @@
 //! several shards is not: it cannot be read twice.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::join_all;
@@ -32,6 +33,7 @@ use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::Instant;
 
 use super::Engine;
+use super::blocking::{Berth, Unblock};
 use super::channels::Hub;
 use super::inbox::{Inbox, Reply};
 use super::lanes::Links;
@@ -40,6 +42,8 @@ use crate::keyspace::Place;
 use crate::resp::{self, Kind, Protocol, build};
 use crate::txn::script;
 
+/// What CLIENT UNBLOCK … ERROR gives.
+const UNBLOCKED: &[u8] = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
 /// Rounds after which XREAD takes what it has read.
 const ROUNDS_MAX: usize = 8;
 
@@ -98,17 +102,28 @@ impl Engine {
         self: &Rc<Self>,
         hub: &Rc<Hub>,
         wait: Wait,
+        berth: &Arc<Berth>,
         done: impl FnOnce(&[u8]) + 'static,
     ) -> AbortHandle {
+        let berth = Arc::clone(berth);
         let (engine, hub) = (Rc::clone(self), Rc::clone(hub));
-        let task = spawn_local(async move { engine.wait_here(&hub, wait, done).await });
+        let task = spawn_local(async move { engine.wait_here(&hub, wait, &berth, done).await });
         task.abort_handle()
     }
 
     /// The same, without a task of its own.
-    pub async fn wait_here(&self, hub: &Rc<Hub>, wait: Wait, done: impl FnOnce(&[u8])) {
+    pub async fn wait_here(
+        &self,
+        hub: &Rc<Hub>,
+        wait: Wait,
+        berth: &Arc<Berth>,
+        done: impl FnOnce(&[u8]),
+    ) {
         let mut reply = BytesMut::new();
-        match self.wait_until(hub, &wait).await {
+        let taken = berth.take();
+        let waited = self.wait_until(hub, &wait, berth).await;
+        drop(taken);
+        match waited {
             Ok(Some(taken)) => return done(&taken),
             Ok(None) => build::null_array(&mut reply, wait.protocol),
             Err(failure) => {
@@ -119,7 +134,12 @@ impl Engine {
         done(&reply);
     }
 
-    async fn wait_until(&self, hub: &Rc<Hub>, wait: &Wait) -> Result<Option<Bytes>, Failure> {
+    async fn wait_until(
+        &self,
+        hub: &Rc<Hub>,
+        wait: &Wait,
+        berth: &Berth,
+    ) -> Result<Option<Bytes>, Failure> {
         // The first key, if it has something, is right whatever the others have; and a command
         // that is wrong is told so.
         if wait.take == Take::First
@@ -144,13 +164,20 @@ impl Engine {
             if taken.is_some() {
                 return Ok(taken);
             }
-            let woken = registered.task.notified();
-            match wait.until {
-                None => woken.await,
-                Some(until) if tokio::time::timeout_at(until, woken).await.is_err() => {
-                    return Ok(None);
+            let over = async {
+                match wait.until {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
                 }
-                Some(_) => {}
+            };
+            tokio::select! {
+                () = registered.task.notified() => {}
+                () = over => return Ok(None),
+                how = berth.ended() => match how {
+                    Some(Unblock::AsTimeout) => return Ok(None),
+                    Some(Unblock::WithError) => return Ok(Some(Bytes::from_static(UNBLOCKED))),
+                    None => {}
+                },
             }
         }
     }

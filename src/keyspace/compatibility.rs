@@ -33,10 +33,14 @@ pub fn served(spec: &CommandSpec) -> (Served, &'static str) {
         _ => (Served::OneShard, "keys on several shards are refused"),
     };
     match spec.treatment {
-        Treatment::Route | Treatment::Block { .. } => of_keys,
+        Treatment::Route => of_keys,
+        Treatment::Block { .. } => match spec.name.as_str() {
+            "blmove" | "brpoplpush" => of_keys,
+            _ => (Served::Full, "inside MULTI the keys must be on one shard"),
+        },
         Treatment::Script => (
             Served::OneShard,
-            "all keys declared, and on one shard; on several shards a script without keys is refused",
+            "all keys declared, and on one shard; without keys, only what touches none",
         ),
         Treatment::Split(split) if split.is_write() => {
             (Served::Full, "over several shards it is a transaction")
@@ -54,6 +58,7 @@ pub fn served(spec: &CommandSpec) -> (Served, &'static str) {
             (Served::Full, "over all shards; refused inside MULTI")
         }
         Treatment::Whole(_) => (Served::Full, "over all shards"),
+        Treatment::Library(_) => (Served::Full, "on every shard; refused inside MULTI"),
         Treatment::Split(_) | Treatment::Anywhere | Treatment::Own(_) | Treatment::Channels(_) => {
             (Served::Full, "")
         }

@@ -183,7 +183,7 @@ fn on_all(replies: &[Bytes], known: &[bool], out: &mut BytesMut) {
 async fn kill(engine: &Rc<Engine>, raw: &[u8]) -> BytesMut {
     let shards = 0..engine.shards();
     let answers =
-        futures::future::join_all(shards.map(|shard| engine.link(shard).ask_apart(raw))).await;
+        futures::future::join_all(shards.map(|shard| engine.link(shard).dial.ask_apart(raw))).await;
     let mut idle = None;
     let (mut killed, mut worst) = (None, None);
     for answer in answers {

@@ -218,7 +218,7 @@ impl Dispatcher {
         };
         let mut request = BytesMut::new();
         let link = Rc::clone(self.link(place.shard));
-        let is_new = link.mark(sha);
+        let is_new = link.marks.add(sha);
         if is_new {
             build::command(&mut request, [&b"SCRIPT"[..], b"LOAD", source]);
         }
@@ -240,7 +240,7 @@ impl Dispatcher {
             is_tried: Cell::new(false),
         });
         if let Err(failure) = link.send(&[&request], how, heal, slot) {
-            link.unmark(&sha);
+            link.marks.remove(&sha);
             self.session.drop_slot();
             return self.reject_as(failure.kind(), failure.to_string());
         }
@@ -298,7 +298,7 @@ impl ReplySink for Heal {
     fn deliver(self: Rc<Self>, number: u64, reply: &[u8]) {
         let is_lost = resp::is_error(reply) && resp::error_text(reply).starts_with(b"NOSCRIPT");
         if is_lost {
-            self.link.unmark(&self.sha);
+            self.link.marks.remove(&self.sha);
         }
         if !is_lost || self.is_tried.replace(true) || !self.session.is_last(number) {
             return Rc::clone(&self.session).deliver(number, reply);

@@ -1,0 +1,95 @@
+//! Scripts that shards have lost, and scripts that do not say what they touch.
+
+use std::time::Duration;
+
+use crate::support::{Cluster, Options, Value, eventually_with, key_on, spread};
+
+const LIMIT: Duration = Duration::from_secs(10);
+const SOURCE: &str = "return redis.call('INCRBY', KEYS[1], ARGV[1])";
+
+/// Issue: NOSCRIPT healed when the script is known; a restart of a shard, or a SCRIPT FLUSH that
+/// bypasses lockstep, goes unnoticed.
+#[test]
+fn a_lost_script_is_found_again() {
+    let mut cluster = Cluster::start(&Options::default());
+    for pattern in ["shard", "connect"] {
+        cluster.expect_log(pattern);
+    }
+    let mut client = cluster.client();
+    let keys = spread("k", cluster.shards().len(), 3);
+    let Value::Bulk(sha) = client.value(&["SCRIPT", "LOAD", SOURCE]) else {
+        panic!("a name");
+    };
+    let sha = String::from_utf8(sha).expect("hex");
+    cluster.shards()[0].client().call(&["SCRIPT", "FLUSH"]);
+    cluster.shard_mut(1).restart();
+    for key in &keys {
+        let run = |client: &mut crate::support::Client| match client
+            .value(&["EVALSHA", &sha, "1", key, "5"])
+        {
+            Value::Integer(5) => Ok(()),
+            other => Err(other),
+        };
+        // Until the restarted shard is reached; an error of the connection is not the script's.
+        eventually_with("the script runs", LIMIT, || match run(&mut client) {
+            Err(other) if other.to_string().contains("NOSCRIPT") => panic!("{other}"),
+            done => done,
+        });
+    }
+    cluster.shards().iter().for_each(|shard| {
+        shard.client().call(&["SCRIPT", "FLUSH"]);
+    });
+    let queue: Vec<Vec<&str>> = keys
+        .iter()
+        .map(|key| vec!["EVALSHA", &sha, "1", key, "2"])
+        .collect();
+    let sevens = vec![Value::Integer(7); keys.len()];
+    // In a transaction over all shards it stands with its source.
+    assert_eq!(
+        client.try_transaction(&queue).expect("an answer"),
+        Value::Array(sevens)
+    );
+    cluster.expect_log("has lost our scripts");
+    cluster.wait_settled(LIMIT);
+}
+
+/// No command is half-done silently: a script that declares no key touches none.
+#[test]
+fn scripts_without_keys_touch_nothing() {
+    let cluster = Cluster::start(&Options::default());
+    let mut client = cluster.client();
+    let key = key_on("k", 1, cluster.shards().len());
+    let set = format!("return redis.call('SET', '{key}', 1)");
+    let flush = "return redis.call('FLUSHALL')".to_owned();
+    for source in [&set, &flush] {
+        let refused = |reply: Value, how: &str| {
+            let error = reply.error().unwrap_or_default();
+            assert!(error.starts_with("CROSSSLOT "), "{how}: {source}: {reply}");
+        };
+        refused(client.value(&["EVAL", source, "0"]), "EVAL");
+        let queue = [vec!["EVAL", source, "0"]];
+        let reply = client.try_transaction(&queue).expect("an answer");
+        let Value::Array(replies) = reply else {
+            panic!("{reply}")
+        };
+        refused(replies[0].clone(), "in MULTI");
+    }
+    let library = format!(
+        "#!lua name=l\nredis.register_function('f', function() {set} end)\n\
+         redis.register_function('g', function() return 1 end)"
+    );
+    assert!(
+        client
+            .value(&["FUNCTION", "LOAD", &library])
+            .error()
+            .is_none()
+    );
+    let error = client
+        .value(&["FCALL", "f", "0"])
+        .error()
+        .unwrap_or_default();
+    assert!(error.starts_with("CROSSSLOT "), "{error}");
+    for shard in cluster.shards() {
+        assert_eq!(shard.client().value(&["EXISTS", &key]), Value::Integer(0));
+    }
+}
