@@ -243,7 +243,12 @@ fn long_single_slots() {
         let alphabet = [get(A), set(A), get(B), set(B), get(C), set(C)];
         let programs = programs(&[across(AB)], &alphabet, &[2, 2]);
         let sights = [Commits, ReplyHeld];
-        check("single slots, three", Plain::new(programs), 0, &sights);
+        check(
+            "single slots, three",
+            Plain::new(programs),
+            1_034_722,
+            &sights,
+        );
     }
 }
 
@@ -253,7 +258,12 @@ fn long_guarded_writes() {
         let alphabet = [write(Both, AC), get(A), set(A), get(B), get(C)];
         let programs = programs(&[across(AB)], &alphabet, &[2, 2]);
         let sights = [Commits, ReplyHeld, GuardNil, GuardBusy, GuardLocked];
-        check("guarded writes, four", Plain::new(programs), 0, &sights);
+        check(
+            "guarded writes, four",
+            Plain::new(programs),
+            1_017_557,
+            &sights,
+        );
     }
 }
 
@@ -263,7 +273,7 @@ fn long_deciders() {
         let alphabet = [get(A), set(A), get(B), set(B), write(Both, AC)];
         let programs = programs(&[transaction(Kind::Decider, AB)], &alphabet, &[2, 2]);
         let sights = [DeciderCommits, DeciderNil, ReplyHeld, GuardLocked];
-        check("decider, four", Plain::new(programs), 0, &sights);
+        check("decider, four", Plain::new(programs), 846_520, &sights);
     }
 }
 
@@ -283,6 +293,6 @@ fn long_two_transactions() {
             ..Plain::new(programs(&[across(AB), across(CD)], &alphabet, &[1, 1]))
         };
         let sights = [Commits, ReadAtOnce, ReadLocked, GuardLocked];
-        check("two transactions, more", model, 0, &sights);
+        check("two transactions, more", model, 7_157_561, &sights);
     }
 }
