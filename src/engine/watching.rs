@@ -41,6 +41,7 @@ use tokio::task::spawn_local;
 use super::blocking::{append_question, hold, is_clear};
 use super::{Engine, seat};
 use crate::backend::{Failure, Pinned};
+use crate::failpoint;
 use crate::resp::{self, Lane, build};
 use crate::txn::{Part, names};
 
@@ -153,7 +154,11 @@ impl Wanted {
             select(&mut out, db);
         }
         let keys = self.keys.iter().map(|key| &key[..]);
-        let words: Vec<&[u8]> = std::iter::once(&b"WATCH"[..]).chain(keys).collect();
+        let verb: &[u8] = match failpoint::is_planted("no-watch") {
+            true => b"EXISTS",
+            false => b"WATCH",
+        };
+        let words: Vec<&[u8]> = std::iter::once(verb).chain(keys).collect();
         build::command(&mut out, words);
         if db == 0 {
             return (out, 1);
