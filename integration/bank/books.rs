@@ -53,6 +53,11 @@ impl Books {
         format!("ledger:{{{account}}}")
     }
 
+    /// A line of it: which transfer, what it adds, and the account at its other end.
+    pub fn line(id: &str, amount: i64, other: &str) -> String {
+        format!("{id} {amount} {other}")
+    }
+
     fn read_directly(&self, cluster: &Cluster, read: impl Fn(&str) -> Vec<String>) -> Vec<Value> {
         let shards = cluster.shards();
         let mut clients: Vec<_> = shards.iter().map(super::support::Redis::client).collect();
@@ -126,5 +131,6 @@ impl Books {
 fn split_line(line: &Value) -> (String, i64) {
     let text = String::from_utf8_lossy(line.bytes().expect("a line")).into_owned();
     let (id, amount) = text.split_once(' ').expect("id and amount");
+    let amount = amount.split(' ').next().unwrap_or_default();
     (id.to_owned(), amount.parse().expect("an amount"))
 }

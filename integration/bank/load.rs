@@ -33,8 +33,14 @@ pub struct Totals {
     pub aborted: u64,
     /// Transfers whose outcome their client does not know.
     pub unknown: u64,
-    /// Sums that were right.
+    /// Sums that were right, read in transactions.
     pub sums: u64,
+    /// Sums that were right, read by MGET.
+    pub mget_sums: u64,
+    /// Transfers of which plain commands found both ends.
+    pub followed: u64,
+    /// Transfers of which they found one.
+    pub halves: u64,
     /// Sums that were not.
     pub wrong_sums: Vec<i64>,
     /// Errors by text; words with digits left out.
@@ -90,7 +96,13 @@ impl<'a> Load<'a> {
     ) -> Running<'scope> {
         let movers = (0..movers).map(|number| scope.spawn(move || self.move_money(number)));
         let mut threads: Vec<_> = movers.collect();
-        threads.extend((0..readers).map(|number| scope.spawn(move || self.sum_up(number))));
+        threads.extend((0..readers).map(|number| {
+            scope.spawn(move || match number % 3 {
+                0 => self.sum_up(number, false),
+                1 => self.sum_up(number, true),
+                _ => self.follow(number),
+            })
+        }));
         Running {
             load: self,
             threads,
@@ -151,22 +163,30 @@ impl<'a> Load<'a> {
         let words = |words: [&str; 3]| words.map(str::to_owned).to_vec();
         client.try_transaction(&[
             words(["DECRBY", from, &amount.to_string()]),
-            words(["RPUSH", &Books::ledger(from), &format!("{id} {}", -amount)]),
+            words(["RPUSH", &Books::ledger(from), &Books::line(id, -amount, to)]),
             words(["INCRBY", to, &amount.to_string()]),
-            words(["RPUSH", &Books::ledger(to), &format!("{id} {amount}")]),
+            words(["RPUSH", &Books::ledger(to), &Books::line(id, amount, from)]),
         ])
     }
 
-    fn sum_up(&self, number: usize) -> Totals {
+    /// Reads all accounts, in a transaction or by one MGET.
+    fn sum_up(&self, number: usize, by_mget: bool) -> Totals {
         let (mut totals, mut client) = (Totals::default(), None);
+        let mut mget = vec!["MGET".to_owned()];
+        mget.extend(self.books.accounts().iter().cloned());
         let get = |account: &String| vec!["GET".to_owned(), account.clone()];
         let commands: Vec<_> = self.books.accounts().iter().map(get).collect();
         while self.reading.load(Ordering::Relaxed) {
             let Some(open) = self.connected(&mut client, number) else {
                 continue;
             };
-            match open.try_transaction(&commands) {
-                Ok(reply) => totals.note_sum(&reply, self.books.total()),
+            let reply = if by_mget {
+                open.try_call(&mget).map(|reply| reply.value)
+            } else {
+                open.try_transaction(&commands)
+            };
+            match reply {
+                Ok(reply) => totals.note_sum(&reply, self.books.total(), by_mget),
                 Err(error) => {
                     totals.note_error(&format!("reader: {:?}", error.kind()));
                     client = None;
@@ -175,6 +195,64 @@ impl<'a> Load<'a> {
             sleep(THINK * 4);
         }
         totals
+    }
+
+    /// Finds the other end of the last transfer of some account, with plain commands: who has
+    /// seen one end can see the other.
+    fn follow(&self, number: usize) -> Totals {
+        let mut rng = self.seed.rng(1_000 + number as u64);
+        let (mut totals, mut client) = (Totals::default(), None);
+        while self.reading.load(Ordering::Relaxed) {
+            let Some(open) = self.connected(&mut client, number / 3) else {
+                continue;
+            };
+            match self.both_ends(open, &mut rng) {
+                Ok(Ok(found)) => totals.note_followed(found),
+                Ok(Err(text)) => totals.note_error(&format!("follower: {text}")),
+                Err(error) => {
+                    totals.note_error(&format!("follower: {:?}", error.kind()));
+                    client = None;
+                }
+            }
+            sleep(THINK);
+        }
+        totals
+    }
+
+    /// None if the account has no transfers yet, else whether both ends were there; an error
+    /// that was answered.
+    fn both_ends(
+        &self,
+        client: &mut Client,
+        rng: &mut StdRng,
+    ) -> std::io::Result<Result<Option<bool>, String>> {
+        let accounts = self.books.accounts();
+        let account = &accounts[rng.random_range(0..accounts.len())];
+        let ledger = Books::ledger(account);
+        let last = client.try_call(&["LRANGE", &ledger, "-1", "-1"])?.value;
+        if let Some(text) = last.error() {
+            return Ok(Err(text));
+        }
+        let Some(line) = last.elements().first().and_then(Value::bytes) else {
+            return Ok(Ok(None));
+        };
+        let line = String::from_utf8_lossy(line).into_owned();
+        let words: Vec<&str> = line.split(' ').collect();
+        let balance = client.try_call(&["GET", words[2]])?.value;
+        let other = client
+            .try_call(&["LRANGE", &Books::ledger(words[2]), "-100", "-1"])?
+            .value;
+        if let Some(text) = balance.error().or(other.error()) {
+            return Ok(Err(text));
+        }
+        let start = format!("{} ", words[0]);
+        let is_it = |line: &Value| {
+            line.bytes()
+                .is_some_and(|line| line.starts_with(start.as_bytes()))
+        };
+        Ok(Ok(Some(
+            balance.integer().is_some() && other.elements().iter().any(is_it),
+        )))
     }
 }
 
@@ -216,14 +294,20 @@ impl Totals {
         self.outcomes.insert(id, outcome);
     }
 
-    fn note_sum(&mut self, reply: &Value, wanted: i64) {
+    fn note_followed(&mut self, found: Option<bool>) {
+        self.followed += u64::from(found == Some(true));
+        self.halves += u64::from(found == Some(false));
+    }
+
+    fn note_sum(&mut self, reply: &Value, wanted: i64, by_mget: bool) {
         if let Some(text) = reply.error() {
             self.note_error(&format!("reader: {text}"));
             return;
         }
         let sum: i64 = reply.elements().iter().filter_map(Value::integer).sum();
         if sum == wanted {
-            self.sums += 1;
+            self.sums += u64::from(!by_mget);
+            self.mget_sums += u64::from(by_mget);
         } else {
             self.wrong_sums.push(sum);
         }
@@ -248,6 +332,9 @@ impl Totals {
         self.aborted += other.aborted;
         self.unknown += other.unknown;
         self.sums += other.sums;
+        self.mget_sums += other.mget_sums;
+        self.followed += other.followed;
+        self.halves += other.halves;
         self.wrong_sums.extend(other.wrong_sums);
         self.outcomes.extend(other.outcomes);
         for (text, count) in other.errors {
@@ -259,7 +346,7 @@ impl Totals {
     pub fn print(&self, lasted: Duration) {
         let per_second = |count: u64| count as f64 / lasted.as_secs_f64();
         println!(
-            "{:.1} s: {} transfers ({:.0}/s), {} aborted, {} unknown; {} right sums ({:.0}/s), {} wrong",
+            "{:.1} s: {} transfers ({:.0}/s), {} aborted, {} unknown; {} right sums ({:.0}/s) and {} by MGET, {} wrong; {} followed",
             lasted.as_secs_f64(),
             self.moved,
             per_second(self.moved),
@@ -267,7 +354,9 @@ impl Totals {
             self.unknown,
             self.sums,
             per_second(self.sums),
-            self.wrong_sums.len()
+            self.mget_sums,
+            self.wrong_sums.len(),
+            self.followed
         );
         for (text, count) in &self.errors {
             println!("  {count} x {text}");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 #[test]
 fn what_waited_for_a_transaction_finds_all_of_it() {
     let _turn = ONE_AT_A_TIME.lock();
-    let cluster = cluster(false, "strict");
+    let cluster = cluster("strict");
     let seconds = number_from_env("LOCKSTEP_HISTORY_SECONDS", 3);
     let queue = key_on("queue:", 0, SHARDS);
     let others: Vec<String> = (1..SHARDS)

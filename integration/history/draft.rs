@@ -5,7 +5,7 @@ use super::record::{Key, Step, Value};
 use crate::support;
 use rand::RngExt;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 
 /// Appends to both keys, or reads both.
 const APPEND_BOTH: &str =
@@ -30,6 +30,10 @@ pub struct Draft {
     pub steps: Vec<Step>,
     /// Whether it goes between MULTI and EXEC.
     pub is_transaction: bool,
+    /// Lists that are watched, and read behind the WATCH; the first steps are those reads.
+    pub watched: Vec<Key>,
+    /// Whether WATCH and those reads are sent at once.
+    pub is_hasty: bool,
     lines: Vec<Line>,
 }
 
@@ -39,6 +43,8 @@ impl Draft {
             form,
             steps: Vec::new(),
             is_transaction,
+            watched: Vec::new(),
+            is_hasty: false,
             lines: Vec::new(),
         }
     }
@@ -51,7 +57,9 @@ impl Draft {
             42..50 => Draft::transaction("MULTI in a slot", lists, &lists.slot_mates(rng), rng),
             50..60 => Draft::script_in_a_slot(lists, rng),
             60..66 => Draft::script_over_slots(lists, rng),
-            66..76 => Draft::transaction("MULTI on a shard", lists, &lists.shard_mates(rng), rng),
+            66..74 => Draft::transaction("MULTI on a shard", lists, &lists.shard_mates(rng), rng),
+            74..82 => Draft::watching_one_shard(lists, rng),
+            82..88 => Draft::watching_two_shards(lists, rng),
             _ => Draft::transaction("MULTI over shards", lists, &lists.anywhere(rng), rng),
         }
     }
@@ -145,6 +153,83 @@ impl Draft {
         });
     }
 
+    /// Watched lists on one shard; what is written is there too, or anywhere.
+    fn watching_one_shard(lists: &Lists, rng: &mut StdRng) -> Draft {
+        let watched = match rng.random_range(0..3) {
+            0 => vec![lists.one(rng)],
+            1 => lists.slot_mates(rng),
+            _ => lists.shard_mates(rng),
+        };
+        if rng.random() {
+            let keys = [&watched[..], &lists.anywhere(rng)].concat();
+            Draft::watching("WATCH, MULTI over shards", lists, watched, &keys, rng)
+        } else {
+            let keys = watched.clone();
+            Draft::watching("WATCH, MULTI on a shard", lists, watched, &keys, rng)
+        }
+    }
+
+    /// Plain writes to what is watched on several shards may come between the vote and the apply:
+    /// they come behind the transaction, unless it touches those lists itself.
+    fn watching_two_shards(lists: &Lists, rng: &mut StdRng) -> Draft {
+        let watched = lists.on_two_shards(rng);
+        let mut keys = lists.anywhere(rng);
+        if lists.touch_watched {
+            keys.extend_from_slice(&watched);
+            keys.shuffle(rng);
+        } else {
+            keys.retain(|key| !watched.contains(key));
+        }
+        Draft::watching("WATCH over shards", lists, watched, &keys, rng)
+    }
+
+    fn watching(
+        form: &'static str,
+        lists: &Lists,
+        watched: Vec<Key>,
+        keys: &[Key],
+        rng: &mut StdRng,
+    ) -> Draft {
+        let mut draft = Draft::new(form, true);
+        for &key in &watched {
+            draft.steps.push(Step::Read { key, seen: None });
+        }
+        draft.watched = watched;
+        draft.is_hasty = rng.random_bool(0.3);
+        for &key in keys {
+            draft.step(lists, key, rng.random_bool(0.8));
+        }
+        draft
+    }
+
+    /// WATCH, and the reads behind it.
+    pub fn opening(&self, lists: &Lists) -> Vec<Vec<String>> {
+        if self.watched.is_empty() {
+            return Vec::new();
+        }
+        let mut watch = vec!["WATCH".to_owned()];
+        watch.extend(self.watched.iter().map(|&key| lists.name(key)));
+        let read = |&key| {
+            ["LRANGE", &lists.name(key), "0", "-1"]
+                .map(str::to_owned)
+                .to_vec()
+        };
+        let mut commands = vec![watch];
+        commands.extend(self.watched.iter().map(read));
+        commands
+    }
+
+    /// Writes the answers to the opening into the first steps; false if one is an error.
+    pub fn answer_opening(&mut self, replies: &[support::Value]) -> bool {
+        let [support::Value::Simple(_), reads @ ..] = replies else {
+            return false;
+        };
+        let mut steps = self.steps.iter_mut();
+        reads
+            .iter()
+            .all(|reply| steps.next().is_some_and(|step| answer_step(step, reply)))
+    }
+
     /// The commands, one after the other.
     pub fn commands(&self) -> Vec<Vec<String>> {
         self.lines.iter().map(|line| line.words.clone()).collect()
@@ -155,7 +240,7 @@ impl Draft {
         if replies.len() != self.lines.len() {
             return false;
         }
-        let mut steps = self.steps.iter_mut();
+        let mut steps = self.steps.iter_mut().skip(self.watched.len());
         for (line, reply) in self.lines.iter().zip(replies) {
             let parts = match (line.is_script, reply) {
                 (false, reply) => std::slice::from_ref(reply),

@@ -1,6 +1,6 @@
 //! What goes wrong in the middle of a round.
 
-use crate::support::Cluster;
+use crate::support::{Cluster, Relay, Way};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use std::thread::sleep;
@@ -18,15 +18,19 @@ pub enum Fault {
     /// SIGSTOP of a shard, now and then for longer than locks live, and SIGCONT: what is applied
     /// elsewhere settles for that long.
     PauseShard,
+    /// Connections between a proxy and the shards are cut, slow, or open on one side only. For
+    /// clusters with relays.
+    Network,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 4] = [
+    pub const ALL: [Fault; 5] = [
         Fault::KillProxy,
         Fault::PauseProxy,
         Fault::KillShard,
         Fault::PauseShard,
+        Fault::Network,
     ];
 
     fn strike(self, cluster: &mut Cluster, rng: &mut StdRng, lock_ttl: Duration) {
@@ -54,8 +58,34 @@ impl Fault {
                 sleep(lock_ttl.mul_f64(length));
                 cluster.shards()[shard].resume();
             }
+            Fault::Network => disturb(&cluster.relays()[proxy], shard, rng, lock_ttl),
         }
     }
+}
+
+/// One of the ways of a proxy to the shards, or all of them.
+fn disturb(relays: &[Relay], shard: usize, rng: &mut StdRng, lock_ttl: Duration) {
+    let hit: Vec<&Relay> = if rng.random_bool(0.3) {
+        relays.iter().collect()
+    } else {
+        vec![&relays[shard]]
+    };
+    let each = |strike: &dyn Fn(&Relay)| hit.iter().for_each(|relay| strike(relay));
+    match rng.random_range(0..5) {
+        0 => each(&Relay::cut),
+        1 => each(&|relay| relay.half_open(Way::There)),
+        2 => each(&|relay| relay.half_open(Way::Back)),
+        3 => {
+            let delay = Duration::from_millis([2, 10, 40][rng.random_range(0..3)]);
+            each(&|relay| relay.delay(delay));
+            some_time(rng, 100..600);
+        }
+        _ => {
+            each(&Relay::take_down);
+            sleep(lock_ttl.mul_f64(rng.random_range(0.05..1.5)));
+        }
+    }
+    each(&Relay::heal);
 }
 
 /// One fault after the other for about so long; how many there were.

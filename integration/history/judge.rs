@@ -42,6 +42,9 @@ pub enum Kind {
     InformationCycle,
     /// A cycle of two operations: one sees the other in part, on one list and not on another.
     TornRead,
+    /// A cycle of two operations that wrote the same list, one of them behind a read that misses
+    /// the other.
+    LostUpdate,
     /// A cycle of two operations, each of which misses the other.
     Skew,
     /// A longer cycle with reads that miss something.
@@ -249,10 +252,20 @@ impl<'a> Judge<'a> {
 fn name(kind: Kind, cycle: &Cycle) -> Kind {
     let missing = cycle.iter().filter(|link| link.edge == Edge::Rw).count();
     match (kind, cycle.len(), missing) {
+        (Kind::AntiDependencyCycle, 2, 1) if is_update(cycle) => Kind::LostUpdate,
         (Kind::AntiDependencyCycle, 2, 1) => Kind::TornRead,
         (Kind::AntiDependencyCycle, 2, _) => Kind::Skew,
         _ => kind,
     }
+}
+
+/// Whether one misses what the other wrote into a list that both have written.
+fn is_update(cycle: &Cycle) -> bool {
+    let list = |edge: Edge| {
+        let mut links = cycle.iter().filter(move |link| link.edge == edge);
+        links.find_map(|link| link.about).map(|(key, _)| key)
+    };
+    list(Edge::Rw).is_some() && list(Edge::Rw) == list(Edge::Ww)
 }
 
 impl Judge<'_> {

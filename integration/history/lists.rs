@@ -24,6 +24,8 @@ pub struct Lists {
     /// By place: how many appends were drawn up.
     appends: Vec<AtomicU32>,
     values: AtomicU32,
+    /// Whether a transaction that watches lists on several shards touches those lists itself.
+    pub touch_watched: bool,
 }
 
 impl Lists {
@@ -50,6 +52,7 @@ impl Lists {
             appends: bases.iter().map(|_| AtomicU32::new(0)).collect(),
             bases,
             values: AtomicU32::new(1),
+            touch_watched: false,
         }
     }
 
@@ -97,6 +100,13 @@ impl Lists {
         let pairs = [[0, 2], [1, 2], [2, 3], [3, 0], [1, 3]];
         let pair = pairs[rng.random_range(0..pairs.len())];
         pair.map(|base| self.current(first + base)).to_vec()
+    }
+
+    /// One on each of two shards.
+    pub fn on_two_shards(&self, rng: &mut StdRng) -> Vec<Key> {
+        let shards = (0..self.shards).sample(rng, 2);
+        let mut on = |shard| self.current(shard * PER_SHARD + rng.random_range(0..PER_SHARD));
+        shards.into_iter().map(&mut on).collect()
     }
 
     /// Two to four, mostly over several shards.

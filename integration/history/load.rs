@@ -21,6 +21,8 @@ pub struct Load {
     pub seed: Seed,
     /// Number of the round.
     pub round: usize,
+    /// See [`Lists::touch_watched`].
+    pub touch_watched: bool,
 }
 
 /// What a round has shown.
@@ -135,16 +137,13 @@ impl Worker<'_> {
             };
             let mut draft = Draft::any(self.lists, &mut rng);
             let began = self.now();
-            let replies = send(client, &draft);
+            let outcome = self.perform(client, &mut draft, &mut round, began);
             let ended = self.now();
-            let outcome = match replies {
-                Ok(replies) => judge_replies(&mut draft, &replies, &mut round),
-                Err(error) => {
-                    round.note(&format!("connection: {:?}", error.kind()));
-                    connection = None;
-                    Outcome::Unknown
-                }
-            };
+            let outcome = outcome.unwrap_or_else(|(error, outcome)| {
+                round.note(&format!("connection: {:?}", error.kind()));
+                connection = None;
+                outcome
+            });
             round.history.operations.push(Operation {
                 client: self.number,
                 form: draft.form,
@@ -155,6 +154,68 @@ impl Worker<'_> {
             });
         }
         round
+    }
+
+    /// Sends it, and notes what came back; of a lost connection also what that means.
+    fn perform(
+        &self,
+        client: &mut Client,
+        draft: &mut Draft,
+        round: &mut Round,
+        began: u64,
+    ) -> Result<Outcome, (std::io::Error, Outcome)> {
+        if !draft.watched.is_empty() {
+            let opened = self.open(client, draft, round, began);
+            // Nothing of the transaction was sent.
+            if !opened.map_err(|error| (error, Outcome::Aborted))? {
+                return Ok(Outcome::Aborted);
+            }
+        }
+        match send(client, draft) {
+            Ok(replies) => Ok(judge_replies(draft, &replies, round)),
+            Err(error) => Err((error, Outcome::Unknown)),
+        }
+    }
+
+    /// WATCH, and the reads behind it, each of which is an operation by itself as well; whether
+    /// all of that went well.
+    fn open(
+        &self,
+        client: &mut Client,
+        draft: &mut Draft,
+        round: &mut Round,
+        began: u64,
+    ) -> std::io::Result<bool> {
+        let opening = draft.opening(self.lists);
+        let replies: Vec<Value> = if draft.is_hasty {
+            let replies = client.try_pipeline(&opening)?;
+            replies.into_iter().map(|reply| reply.value).collect()
+        } else {
+            let mut replies = Vec::new();
+            for command in &opening {
+                replies.push(client.try_call(command)?.value);
+            }
+            replies
+        };
+        let ended = self.now();
+        if !draft.answer_opening(&replies) {
+            for text in replies.iter().filter_map(Value::error) {
+                round.note(&text);
+            }
+            client.try_call(&["UNWATCH"])?;
+            return Ok(false);
+        }
+        for read in &draft.steps[..draft.watched.len()] {
+            round.history.operations.push(Operation {
+                client: self.number,
+                form: "LRANGE behind WATCH",
+                began,
+                ended,
+                outcome: Outcome::Committed,
+                steps: vec![read.clone()],
+            });
+        }
+        Ok(true)
     }
 
     fn now(&self) -> u64 {
@@ -191,6 +252,10 @@ fn send(client: &mut Client, draft: &Draft) -> std::io::Result<Vec<Value>> {
 fn judge_replies(draft: &mut Draft, replies: &[Value], round: &mut Round) -> Outcome {
     if draft.answer(replies) {
         return Outcome::Committed;
+    }
+    if let ([Value::Nil], false) = (replies, draft.watched.is_empty()) {
+        round.note("nil: what was watched has changed");
+        return Outcome::Aborted;
     }
     let [Value::Error(text)] = replies else {
         panic!("{draft:?} was answered with {replies:?}");

@@ -12,7 +12,7 @@ const PAUSE_US_MAX: u64 = 6_000;
 #[test]
 fn an_mset_is_seen_as_a_whole() {
     let _turn = ONE_AT_A_TIME.lock();
-    let cluster = cluster(false, "strict");
+    let cluster = cluster("strict");
     let seconds = number_from_env("LOCKSTEP_HISTORY_SECONDS", 3);
     let keys = spread("whole:", SHARDS, 2 * SHARDS);
     let (stop, reads) = (AtomicBool::new(false), AtomicU64::new(0));

@@ -204,6 +204,29 @@ fn two_that_miss_each_other_are_found() {
     finds(Kind::Skew, [&[1], &[2]], operations);
 }
 
+/// What WATCH prevents: both read the list, then both append to it.
+#[test]
+fn a_lost_update_is_found() {
+    let operations = vec![
+        operation(0, 10, vec![read(0, &[]), append(0, 1)]),
+        operation(0, 10, vec![read(0, &[]), append(0, 2)]),
+    ];
+    finds(Kind::LostUpdate, [&[1, 2], &[]], operations);
+    // A plain append between the read and the EXEC.
+    let operations = vec![
+        operation(0, 10, vec![read(0, &[]), append(1, 1), append(0, 3)]),
+        operation(3, 4, vec![append(0, 2)]),
+    ];
+    finds(Kind::LostUpdate, [&[2, 3], &[1]], operations);
+    // Nothing is written to what was read and has changed, but real time tells.
+    let operations = vec![
+        operation(0, 10, vec![read(0, &[]), append(1, 1)]),
+        operation(2, 3, vec![append(0, 2)]),
+        operation(4, 5, vec![read(1, &[])]),
+    ];
+    finds(Kind::RealTime, [&[2], &[1]], operations);
+}
+
 /// Two writers, and two readers who disagree on their order.
 #[test]
 fn a_long_fork_is_found() {

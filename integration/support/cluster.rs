@@ -2,10 +2,12 @@
 
 use super::client::Client;
 use super::leftovers::{Leftovers, leftovers};
-use super::proxy::Proxy;
+use super::proxy::{Proxy, program};
 use super::redis::Redis;
+use super::relay::Relay;
 use super::wait::eventually_with;
 use std::env;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// What stands where clients connect.
@@ -54,6 +56,10 @@ pub struct Options {
     pub redis: Vec<&'static str>,
     /// Flags of every proxy, without dashes, and their values.
     pub proxy: Vec<(String, String)>,
+    /// Whether there is a network between each proxy and each shard that can be made to fail.
+    pub relayed: bool,
+    /// Faults planted in every proxy; see `src/failpoint.rs`.
+    pub faults: &'static str,
 }
 
 impl Default for Options {
@@ -64,8 +70,31 @@ impl Default for Options {
             durable: false,
             redis: Vec::new(),
             proxy: Vec::new(),
+            relayed: false,
+            faults: "",
         }
     }
+}
+
+/// P over these shards, as `lockstep audit` finds it.
+pub fn consistency(shards: &[Redis]) -> f64 {
+    let output = Command::new(program())
+        .args(["audit", "--json"])
+        .args(
+            shards
+                .iter()
+                .flat_map(|shard| ["--shard".to_owned(), shard.address()]),
+        )
+        .env_clear()
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let json: serde_json::Value =
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    json["p"]
+        .as_f64()
+        .unwrap_or_else(|| panic!("no P in {text}"))
 }
 
 /// Shards and proxies; with [`Subject::Redis`] one redis-server that is both.
@@ -73,6 +102,8 @@ impl Default for Options {
 pub struct Cluster {
     // Dropped first: a proxy that outlives its shards would log errors nobody expected.
     proxies: Vec<Proxy>,
+    /// By proxy, then by shard.
+    relays: Vec<Vec<Relay>>,
     shards: Vec<Redis>,
 }
 
@@ -89,11 +120,35 @@ impl Cluster {
         let shards: Vec<Redis> = (0..if plain { 1 } else { options.shards })
             .map(start)
             .collect();
-        let addresses: Vec<String> = shards.iter().map(Redis::address).collect();
-        let proxies = (0..if plain { 0 } else { options.proxies })
-            .map(|_| Proxy::start(&addresses, &options.proxy))
+        let direct: Vec<String> = shards.iter().map(Redis::address).collect();
+        let proxies = if plain { 0 } else { options.proxies };
+        let relays: Vec<Vec<Relay>> = (0..if options.relayed { proxies } else { 0 })
+            .map(|_| shards.iter().map(|shard| Relay::start(shard.port())))
+            .map(Iterator::collect)
             .collect();
-        Cluster { proxies, shards }
+        let proxies = (0..proxies)
+            .map(|number| {
+                let relays = relays.get(number).map(|relays| relays.iter());
+                let addresses = relays.map(|relays| relays.map(Relay::address).collect());
+                let addresses = addresses.unwrap_or_else(|| direct.clone());
+                Proxy::start_wrong(&addresses, &options.proxy, options.faults)
+            })
+            .collect();
+        Cluster {
+            proxies,
+            relays,
+            shards,
+        }
+    }
+
+    /// The network between each proxy and each shard; empty unless asked for.
+    pub fn relays(&self) -> &[Vec<Relay>] {
+        &self.relays
+    }
+
+    /// P, as `lockstep audit` finds it.
+    pub fn consistency(&self) -> f64 {
+        consistency(&self.shards)
     }
 
     /// Whether lockstep is the subject, and not a plain redis-server.

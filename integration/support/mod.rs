@@ -32,7 +32,7 @@ pub mod value;
 pub mod wait;
 
 pub use client::{Client, Reply, encode};
-pub use cluster::{Cluster, Options, Subject, long, number_from_env};
+pub use cluster::{Cluster, Options, Subject, consistency, long, number_from_env};
 pub use keys::{key_on, keys_on, shard_of, slot_of, spread};
 pub use leftovers::{Leftovers, leftovers, ours};
 pub use proxy::Proxy;

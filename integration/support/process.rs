@@ -1,7 +1,7 @@
 //! A child process that is paused, killed and reaped by its own id.
 
 use rustix::process::{Pid, Signal, kill_process};
-use std::fs::read_to_string;
+use std::fs::{DirEntry, read_dir, read_to_string};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,19 @@ impl Process {
     /// Resident memory in KiB; 0 when the process is gone or the system has no `/proc`.
     pub fn resident_kib(&self) -> u64 {
         self.status_field("VmRSS:")
+    }
+
+    /// Processor time of all its threads; zero when the process is gone or the system does not
+    /// tell.
+    pub fn cpu(&self) -> Duration {
+        let Ok(threads) = read_dir(format!("/proc/{}/task", self.child.id())) else {
+            return Duration::ZERO;
+        };
+        let of_thread = |thread: std::io::Result<DirEntry>| -> Option<u64> {
+            let text = read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+            text.split_whitespace().next()?.parse().ok()
+        };
+        Duration::from_nanos(threads.filter_map(of_thread).sum())
     }
 
     /// Number of threads; 0 when the process is gone.

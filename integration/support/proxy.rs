@@ -204,6 +204,11 @@ impl Proxy {
         }
     }
 
+    /// Processor time it has taken.
+    pub fn cpu(&self) -> Duration {
+        self.process.as_ref().map_or(Duration::ZERO, Process::cpu)
+    }
+
     /// Resident memory in KiB.
     pub fn resident_kib(&self) -> u64 {
         self.process.as_ref().map_or(0, Process::resident_kib)
@@ -300,7 +305,8 @@ impl Drop for Proxy {
     }
 }
 
-fn program() -> PathBuf {
+/// The program under test.
+pub fn program() -> PathBuf {
     std::env::var_os("LOCKSTEP_BIN")
         .map_or_else(|| env!("CARGO_BIN_EXE_lockstep").into(), PathBuf::from)
 }

@@ -124,6 +124,11 @@ impl Redis {
         }
     }
 
+    /// Processor time it has taken.
+    pub fn cpu(&self) -> Duration {
+        self.process.as_ref().map_or(Duration::ZERO, Process::cpu)
+    }
+
     /// Resident memory in KiB.
     pub fn resident_kib(&self) -> u64 {
         self.process.as_ref().map_or(0, Process::resident_kib)

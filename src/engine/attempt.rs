@@ -76,7 +76,7 @@ impl Attempt {
             timer: None,
             outcome: None,
             ending: None,
-            moments: Moments::new(Who::Coordinator),
+            moments: Moments::new(Who::Coordinator, rule),
             step_began: Instant::now(),
             step: Step::Prepare,
         }
@@ -154,6 +154,7 @@ impl Attempt {
         };
         if let Some(event) = event {
             self.moments.saw(&event, &mut self.actions);
+            self.moments.pause(&self.actions).await;
             self.coordinator
                 .step(self.engine.now(), event, &mut self.actions);
         }

@@ -62,6 +62,7 @@ use super::seat::Work;
 use super::watching::{Watched, Watching};
 use super::{Answer, Engine, errors, seat};
 use crate::backend::{Failure, Pinned};
+use crate::failpoint;
 use crate::metrics::Outcome as Told;
 use crate::resp::{self, Protocol};
 use crate::txn::plan::{Branch, Plan};
@@ -220,7 +221,9 @@ impl Engine {
             append_question(&mut request, names::SETTLING, slots());
         }
         let replies = at + 1 + usize::from(asks);
+        failpoint::at("watch-before-exec");
         let replies = connection.exchange(&request, replies).await;
+        failpoint::at("watch-after-exec-before-reply");
         let replies = replies.map_err(Unanswered::Lost)?;
         let frame = replies.get(at).cloned().unwrap_or_default();
         if resp::is_error(&frame) {

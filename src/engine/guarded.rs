@@ -24,6 +24,7 @@ use super::wakeups::backoff;
 use super::{Answer, Engine, compose, errors};
 use crate::backend::armed::{Ended, Run};
 use crate::backend::{Cause, Failure};
+use crate::failpoint;
 use crate::metrics::{GuardedWay as Way, Outcome as Told};
 use crate::txn::Part;
 use crate::txn::plan::{Branch, Plan};
@@ -134,6 +135,7 @@ impl Engine {
     }
 
     async fn run_armed(&self, branch: &mut Branch) -> Tried {
+        failpoint::at("single-before-guarded-exec");
         let commands = branch.commands.split().freeze();
         let ended = Inbox::<Tried>::new();
         let told = Rc::clone(&ended);
@@ -143,6 +145,7 @@ impl Engine {
             done: Box::new(move |end| told.push(Tried::from(end))),
         });
         let tried = ended.next(None).await.unwrap_or(Tried::InVain);
+        failpoint::at("single-after-guarded-exec-before-reply");
         if matches!(tried, Tried::InVain | Tried::Refused(_)) {
             branch.commands = BytesMut::from(commands);
         }

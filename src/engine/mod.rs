@@ -56,6 +56,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use crate::backend::{Armed, Failure, How, Isolation, Link, Pool, Wakeups};
+use crate::failpoint;
 use crate::metrics::{Limit, Metrics, Outcome as Told, Scope, Step};
 use crate::resp::{self, Lane, Protocol};
 use crate::txn::plan::{Branch, Plan};
@@ -199,6 +200,12 @@ impl Engine {
         }
     }
 
+    /// Whether what touches several slots of a shard is kept from taking effect while one of them
+    /// settles.
+    pub fn is_guarded(&self) -> bool {
+        self.times.strict && !failpoint::is_planted("no-guards")
+    }
+
     /// Whether plain commands are isolated from transactions over several shards.
     pub fn is_strict(&self) -> bool {
         self.times.strict
@@ -336,7 +343,7 @@ impl Engine {
         match plan.branches() {
             [] => true,
             [branch] if branch.is_everywhere => false,
-            [branch] => branch.slots.len() < 2 || !self.times.strict,
+            [branch] => branch.slots.len() < 2 || !self.is_guarded(),
             _ => false,
         }
     }

@@ -26,14 +26,22 @@ mod on {
 
     use super::{Action, Event, Who};
     use crate::failpoint::{at, is_armed, is_planted};
-    use crate::txn::{Leave, Part, Way};
+    use crate::txn::{Leave, Part, Rule, Way};
 
+    /// Wrong: a branch that is applied is released before another is.
+    const RELEASE_EARLY: &str = "release-before-last-apply";
+    /// Right, but slow: one apply after the other, with a pause, so that what goes wrong in
+    /// between can be seen.
+    const SLOW_APPLY: &str = "slow-apply";
+    const PAUSE: Duration = Duration::from_millis(4);
     /// Long enough for what was answered to leave, and for the shards to do what was sent.
     const TURN: Duration = Duration::from_millis(30);
 
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     enum Kind {
         Prepare,
+        /// The apply at the decider.
+        Decide,
         Apply,
         Abort,
         Tombstone,
@@ -71,6 +79,11 @@ mod on {
                 "coordinator-before-prepare",
                 "coordinator-after-first-vote",
                 "coordinator-after-votes",
+            ],
+            (_, Kind::Decide) => [
+                "coordinator-before-decision",
+                "coordinator-after-decision",
+                "coordinator-after-decision",
             ],
             (Who::Coordinator, Kind::Apply) => [
                 "coordinator-before-apply",
@@ -128,6 +141,7 @@ mod on {
     /// Watches over one machine.
     pub(in crate::engine) struct Moments {
         who: Who,
+        rule: Rule,
         /// What was asked and not answered.
         asked: Vec<(Kind, Part)>,
         /// What is kept back until another was answered.
@@ -137,9 +151,10 @@ mod on {
     }
 
     impl Moments {
-        pub(in crate::engine) fn new(who: Who) -> Self {
+        pub(in crate::engine) fn new(who: Who, rule: Rule) -> Self {
             Self {
                 who,
+                rule,
                 asked: Vec::new(),
                 kept: Vec::new(),
                 behind_reply: Vec::new(),
@@ -151,10 +166,13 @@ mod on {
             let replies = actions.iter().any(|a| matches!(a, Action::Reply(_)));
             let mut now = Vec::with_capacity(actions.len());
             for action in actions {
-                let Some((kind, part)) = asks(&action) else {
+                let Some((mut kind, part)) = asks(&action) else {
                     now.push(action);
                     continue;
                 };
+                if kind == Kind::Apply && self.rule == Rule::Decider(part) {
+                    kind = Kind::Decide;
+                }
                 if replies && kind == Kind::Release && is_armed("coordinator-after-reply") {
                     self.behind_reply.push(action);
                     continue;
@@ -185,7 +203,7 @@ mod on {
             let (kind, _) = self.asked.swap_remove(index);
             let [_, first, all] = names(self.who, kind);
             at(first);
-            if is_planted("release-before-last-apply") && kind == Kind::Apply {
+            if is_planted(RELEASE_EARLY) && kind == Kind::Apply {
                 return self.release_early(part, actions);
             }
             if self.kept.is_empty() && !self.is_under_way(kind) {
@@ -202,6 +220,14 @@ mod on {
             }
         }
 
+        /// To be called when [`Self::saw`] was.
+        pub(in crate::engine) async fn pause(&self, actions: &[Action]) {
+            let applies = actions.iter().any(|a| matches!(a, Action::Apply { .. }));
+            if applies && is_planted(SLOW_APPLY) {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+
         /// The reply was handed to the client's session.
         pub(in crate::engine) async fn replied(&mut self) -> Vec<Action> {
             if !self.behind_reply.is_empty() {
@@ -212,24 +238,25 @@ mod on {
         }
     }
 
-    /// Planted: all but the first apply wait until that one is released.
+    /// Planted: an apply is kept back while another is under way.
     fn too_early(action: &Action) -> bool {
-        let way = Way::Direct;
-        matches!(action, Action::Apply { way: known, .. } if *known == way)
-            && is_planted("release-before-last-apply")
+        let is_direct = |way: &Way| *way == Way::Direct;
+        matches!(action, Action::Apply { way, .. } if is_direct(way))
+            && (is_planted(RELEASE_EARLY) || is_planted(SLOW_APPLY))
     }
 }
 
 #[cfg(not(debug_assertions))]
 mod off {
     use super::{Action, Event, Who};
+    use crate::txn::Rule;
 
     /// Nothing.
     pub(in crate::engine) struct Moments;
 
     impl Moments {
         #[inline(always)]
-        pub(in crate::engine) fn new(_: Who) -> Self {
+        pub(in crate::engine) fn new(_: Who, _: Rule) -> Self {
             Self
         }
 
@@ -240,6 +267,9 @@ mod off {
 
         #[inline(always)]
         pub(in crate::engine) fn saw(&mut self, _: &Event, _: &mut Vec<Action>) {}
+
+        #[inline(always)]
+        pub(in crate::engine) async fn pause(&self, _: &[Action]) {}
 
         #[inline(always)]
         pub(in crate::engine) async fn replied(&mut self) -> Vec<Action> {

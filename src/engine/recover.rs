@@ -13,7 +13,7 @@ use crate::resp::Protocol;
 use crate::txn::recovery::{Recoverer, Start};
 use crate::txn::redo::Fidelity;
 use crate::txn::script::{self, ApplyPinned, answer};
-use crate::txn::{Action, Applied, Ending, Event, Millis, Part, Reading, State, TxnId, redo};
+use crate::txn::{Action, Applied, Ending, Event, Millis, Part, Reading, Rule, State, TxnId, redo};
 
 /// Whether a recovery waits for the deadline of the record it starts from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -106,7 +106,7 @@ impl Drive {
             requests: Requests::new(engine, id),
             actions: Vec::new(),
             timer: None,
-            moments: Moments::new(Who::Recoverer),
+            moments: Moments::new(Who::Recoverer, Rule::Implicit),
         }
     }
 

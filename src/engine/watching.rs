@@ -46,6 +46,7 @@ use super::blocking::{LOOK_AGAIN, append_question, hold, is_clear};
 use super::seat::UNWATCH;
 use super::{Engine, seat};
 use crate::backend::{Failure, Pinned};
+use crate::failpoint;
 use crate::resp::{self, Lane, build};
 use crate::txn::{Part, names};
 
@@ -160,8 +161,12 @@ impl Wanted {
         if db != 0 {
             select(&mut out, db);
         }
+        let verb: &[u8] = match failpoint::is_planted("no-watch") {
+            true => b"EXISTS",
+            false => b"WATCH",
+        };
         build::array_header(&mut out, 1 + self.keys.len());
-        build::bulk(&mut out, b"WATCH");
+        build::bulk(&mut out, verb);
         self.keys.iter().for_each(|key| build::bulk(&mut out, key));
         if db != 0 {
             select(&mut out, 0);
