@@ -59,7 +59,7 @@ impl Berth {
     }
 
     /// Somebody waits until what is returned is dropped.
-    pub(super) fn take(self: &Arc<Self>) -> Taken {
+    pub fn take(self: &Arc<Self>) -> Taken {
         self.state().is_taken = true;
         Taken(Arc::clone(self))
     }
@@ -79,7 +79,8 @@ impl Berth {
     }
 }
 
-pub(super) struct Taken(pub(super) Arc<Berth>);
+/// Somebody waits as long as this is there.
+pub struct Taken(pub(super) Arc<Berth>);
 
 impl Drop for Taken {
     fn drop(&mut self) {

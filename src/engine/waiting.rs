@@ -24,7 +24,6 @@
 //! several shards is not: it cannot be read twice.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::join_all;
@@ -33,7 +32,7 @@ use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::Instant;
 
 use super::Engine;
-use super::blocking::{Berth, Unblock};
+use super::blocking::{Berth, Taken, Unblock};
 use super::channels::Hub;
 use super::inbox::{Inbox, Reply};
 use super::lanes::Links;
@@ -102,12 +101,11 @@ impl Engine {
         self: &Rc<Self>,
         hub: &Rc<Hub>,
         wait: Wait,
-        berth: &Arc<Berth>,
+        taken: Taken,
         done: impl FnOnce(&[u8]) + 'static,
     ) -> AbortHandle {
-        let berth = Arc::clone(berth);
         let (engine, hub) = (Rc::clone(self), Rc::clone(hub));
-        let task = spawn_local(async move { engine.wait_here(&hub, wait, &berth, done).await });
+        let task = spawn_local(async move { engine.wait_here(&hub, wait, taken, done).await });
         task.abort_handle()
     }
 
@@ -116,12 +114,11 @@ impl Engine {
         &self,
         hub: &Rc<Hub>,
         wait: Wait,
-        berth: &Arc<Berth>,
+        taken: Taken,
         done: impl FnOnce(&[u8]),
     ) {
         let mut reply = BytesMut::new();
-        let taken = berth.take();
-        let waited = self.wait_until(hub, &wait, berth).await;
+        let waited = self.wait_until(hub, &wait, &taken.0).await;
         drop(taken);
         match waited {
             Ok(Some(taken)) => return done(&taken),

@@ -2,7 +2,6 @@
 //! each key. See [`crate::engine::waiting`].
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,7 +11,7 @@ use tokio::time::Instant;
 use super::dispatch::{Dispatcher, Flow};
 use super::session::Want;
 use crate::backend::Isolation;
-use crate::engine::blocking::Berth;
+use crate::engine::blocking::Taken;
 use crate::engine::channels::Hub;
 use crate::engine::lanes::Links;
 use crate::engine::waiting::{Source, Take, Wait};
@@ -53,7 +52,8 @@ impl Dispatcher {
         }
         let slot = self.session.open_slot();
         let session = Rc::clone(&self.session);
-        let berth = Arc::clone(self.berth.get_or_insert_default());
+        // From here on CLIENT UNBLOCK finds it.
+        let taken = self.berth.get_or_insert_default().take();
         let (engine, hub) = (&self.context.engine, &self.context.hub);
         let wait = Wait {
             links: Rc::clone(&self.links),
@@ -65,13 +65,13 @@ impl Dispatcher {
         let done = move |reply: &[u8]| session.complete(slot, reply);
         self.waiting = Some(if parts.asks_for_new() {
             wait_for_new(
-                (Rc::clone(engine), Rc::clone(hub), berth),
+                (Rc::clone(engine), Rc::clone(hub), taken),
                 parts,
                 wait,
                 done,
             )
         } else {
-            engine.wait_over(hub, wait, &berth, done)
+            engine.wait_over(hub, wait, taken, done)
         });
         self.counted(Family::Write);
         Flow::Bar
@@ -105,7 +105,7 @@ fn sources(parts: &Parts, topology: &Topology) -> Vec<Source> {
 /// `$` means the end of the stream as it is now, on whichever shard: it is put down as a number
 /// before anything is waited for.
 fn wait_for_new(
-    (engine, hub, berth): (Rc<Engine>, Rc<Hub>, Arc<Berth>),
+    (engine, hub, taken): (Rc<Engine>, Rc<Hub>, Taken),
     mut parts: Parts,
     mut wait: Wait,
     done: impl FnOnce(&[u8]) + 'static,
@@ -125,7 +125,7 @@ fn wait_for_new(
             build::command(&mut command, args.collect::<Vec<_>>());
             source.command = command.freeze();
         }
-        engine.wait_here(&hub, wait, &berth, done).await;
+        engine.wait_here(&hub, wait, taken, done).await;
     });
     task.abort_handle()
 }
