@@ -89,7 +89,9 @@
 //!
 //! # What is kept on a shard
 //!
-//! All under [`names::PREFIX`], in the data's logical database:
+//! All under [`names::PREFIX`], in database 0. A slot is locked in all databases at once, so a
+//! transaction over several databases of a shard has one participant there, whose branch selects
+//! them in turn and ends in database 0:
 //!
 //! | key | type | what |
 //! |---|---|---|

@@ -1,7 +1,7 @@
 //! Names of everything lockstep keeps on a shard.
 //!
-//! All keys live under one reserved [`PREFIX`], in the same logical database as the data they
-//! speak of. The prefix is hidden from clients and refused as a client key, so nobody but
+//! All keys live under one reserved [`PREFIX`], in database 0, whatever databases the data is in
+//! that they speak of. The prefix is hidden from clients and refused as a client key, so nobody but
 //! lockstep can give these keys another type or value. The scripts beside this file spell the
 //! same names out; a test holds both together.
 

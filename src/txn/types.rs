@@ -35,8 +35,10 @@ impl fmt::Debug for TxnId {
     }
 }
 
-/// A participant: a shard (its number in the shard map) and the logical database on it.
-/// Written `<shard>/<db>` in records.
+/// A participant: a shard (its number in the shard map) and the logical database that its record
+/// is in. Written `<shard>/<db>` in records. That database is 0 for every participant, whatever
+/// databases its commands are in: slots are locked in all of them at once. Where a command is
+/// added to a plan, it is the place where the command runs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Part {
     /// Number of the shard in the map, from 0.
