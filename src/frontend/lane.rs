@@ -20,9 +20,12 @@ impl Dispatcher {
     /// Deals with a command while there is more to it than usual: replies are muted, or the last
     /// EXEC has changed the lane.
     pub(super) fn handle_specially(&mut self, command: &Command<'_>) -> Flow {
-        if let Some(lane) = self.session.take_lane()
-            && let Some(links) = self.context.engine.links_of(lane)
-        {
+        if let Some(lane) = self.session.take_lane() {
+            let Some(links) = self.context.engine.links_of(lane) else {
+                // Closed since, and no room to open it again: better no database than another.
+                self.close();
+                return self.reject_as(ErrorKind::Limit, lanes::too_many().to_string());
+            };
             (self.lane, self.links) = (lane, links);
             self.subscriber.speak(lane.protocol);
         }
