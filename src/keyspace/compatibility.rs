@@ -53,7 +53,7 @@ pub fn served(spec: &CommandSpec) -> (Served, &'static str) {
         Treatment::Whole(whole) if whole.is_of_keys() => {
             (Served::Full, "over all shards; refused inside MULTI")
         }
-        Treatment::Whole(_) => (Served::Full, "over all shards"),
+        Treatment::Whole(_) | Treatment::Library(_) => (Served::Full, "over all shards"),
         Treatment::Split(_) | Treatment::Anywhere | Treatment::Own(_) | Treatment::Channels(_) => {
             (Served::Full, "")
         }
