@@ -49,7 +49,7 @@ fn strict_isolation_is_nearly_free() {
     let (strict, loose) = (proxy("strict"), proxy("transactions"));
     for depth in [1, 16] {
         let mut costs: [Vec<Cost>; 2] = [Vec::new(), Vec::new()];
-        let mut open = [&strict, &loose].map(|proxy| clients(proxy));
+        let mut open = [&strict, &loose].map(clients);
         for turn in 0..=turns {
             for side in 0..2 {
                 let side = (side + turn) % 2;
@@ -106,8 +106,8 @@ fn cpu_of(shards: &[Redis]) -> Duration {
 }
 
 fn report(depth: usize, [strict, loose]: &[Vec<Cost>; 2]) {
-    let parts: [(&str, fn(&Cost) -> f64); 2] =
-        [("proxy", |cost| cost.proxy), ("shards", |cost| cost.shards)];
+    type Of = fn(&Cost) -> f64;
+    let parts: [(&str, Of); 2] = [("proxy", |cost| cost.proxy), ("shards", |cost| cost.shards)];
     for (name, of) in parts {
         let median = |costs: &[Cost]| {
             let mut all: Vec<f64> = costs.iter().map(of).collect();

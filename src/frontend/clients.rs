@@ -1,6 +1,7 @@
 //! CLIENT LIST, INFO, KILL, UNBLOCK, PAUSE and UNPAUSE: about all clients of the process,
 //! whichever worker serves them.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -181,11 +182,19 @@ impl Dispatcher {
         if !pause.is_of_all && !self.may_write(spec) {
             return false;
         }
+        // Shown again for another reason, it waits already.
+        if self.is_held.replace(true) {
+            return true;
+        }
         let (roster, session) = (Arc::clone(&self.context.roster), self.session.clone());
+        let is_held = Rc::clone(&self.is_held);
+        roster.hold(1);
         spawn_local(async move {
             while roster.paused().is_some() && session.is_open() {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
+            roster.hold(-1);
+            is_held.set(false);
             session.wake();
         });
         true

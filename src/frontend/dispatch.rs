@@ -1,5 +1,6 @@
 //! One command → where it goes.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -68,6 +69,8 @@ pub struct Dispatcher {
     /// How others end that.
     pub(super) berth: Option<Arc<Berth>>,
     pub(super) entry: Arc<Entry>,
+    /// The command that is shown waits for the end of a pause.
+    pub(super) is_held: Rc<Cell<bool>>,
     /// The name of the last command; kept for its memory.
     pub(super) last: String,
     /// Of the queue that is being planned.
@@ -109,6 +112,7 @@ impl Dispatcher {
             waiting: None,
             berth: None,
             entry,
+            is_held: Rc::default(),
             last: String::new(),
             watching: None,
             inquiries: Vec::new(),

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ use crate::resp::{Lane, Protocol};
 pub struct Roster {
     entries: Mutex<BTreeMap<u64, Arc<Entry>>>,
     is_paused: AtomicBool,
+    /// Clients whose command waits for the end of a pause.
+    held: AtomicUsize,
     pause: Mutex<Option<Pause>>,
 }
 
@@ -133,6 +135,16 @@ impl Roster {
             },
         });
         self.is_paused.store(true, Ordering::Release);
+    }
+
+    /// A command waits for the end of a pause (1), or does no more (-1).
+    pub fn hold(&self, change: isize) {
+        self.held.fetch_add(change as usize, Ordering::Relaxed);
+    }
+
+    /// How many do.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
     }
 
     /// CLIENT UNPAUSE.

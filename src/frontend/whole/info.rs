@@ -105,6 +105,12 @@ impl Inquiry {
                         None => continue,
                     }
                 }
+                // Who waits for the end of a pause waits here.
+                None if name == "blocked_clients" => {
+                    let at_shards = extreme(values, |a, b| a.saturating_add(b)).unwrap_or_default();
+                    let at_shards: usize = at_shards.parse().unwrap_or_default();
+                    (at_shards + self.context.roster.held()).to_string()
+                }
                 None => merged(section, name, values),
             };
             text.push_str(&format!("{name}:{value}\r\n"));
