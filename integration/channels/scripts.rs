@@ -74,6 +74,16 @@ fn scripts_without_keys_touch_nothing() {
         };
         refused(replies[0].clone(), "in MULTI");
     }
+    // Nor by a way round.
+    for way in [
+        format!("return redis['ca' .. 'll']('SET', '{key}', 1)"),
+        format!("return _G['re' .. 'dis']['ca' .. 'll']('SET', '{key}', 1)"),
+        format!("return getfenv(0)['re' .. 'dis']['ca' .. 'll']('SET', '{key}', 1)"),
+        format!("return loadstring('return redis.ca' .. 'll(\\'SET\\', \\'{key}\\', 1)')()"),
+    ] {
+        let reply = client.value(&["EVAL", &way, "0"]);
+        assert!(reply.error().is_some(), "{way}: {reply}");
+    }
     let library = format!(
         "#!lua name=l\nredis.register_function('f', function() {set} end)\n\
          redis.register_function('g', function() return 1 end)"

@@ -33,6 +33,10 @@ pub fn served(spec: &CommandSpec) -> (Served, &'static str) {
         _ => (Served::OneShard, "keys on several shards are refused"),
     };
     match spec.treatment {
+        Treatment::Own(_) if spec.name == "client|tracking" => (
+            Served::Refused,
+            "changes would not be told as they become visible; OFF is answered",
+        ),
         Treatment::Route => of_keys,
         Treatment::Block { .. } => match spec.name.as_str() {
             "blmove" | "brpoplpush" => of_keys,

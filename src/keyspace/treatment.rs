@@ -184,7 +184,6 @@ fn by_name(name: &str, sub: &str) -> Option<Treatment> {
         "ping" => Mine(Own::Ping),
         "echo" => Mine(Own::Echo),
         "select" => Mine(Own::Select),
-        "client" if matches!(sub, "tracking" | "caching" | "trackinginfo") => Refused(LATER),
         "client" => Mine(Own::Client),
         "hello" => Mine(Own::Hello),
         "auth" => Mine(Own::Auth),

@@ -11,3 +11,4 @@ __index=function(_,name) return own[name] or r[name] end,
 __newindex=function() error('Attempt to modify a readonly table',2) end
 })
 end)(redis)
+local server,_G,getfenv,setfenv,loadstring,load,debug=redis
