@@ -170,7 +170,7 @@ impl Draft {
     }
 
     /// Plain writes to what is watched on several shards may come between the vote and the apply:
-    /// they come behind the transaction, unless it touches those lists itself.
+    /// they come behind the transaction, unless it touches those slots itself.
     fn watching_two_shards(lists: &Lists, rng: &mut StdRng) -> Draft {
         let watched = lists.on_two_shards(rng);
         let mut keys = lists.anywhere(rng);
@@ -178,7 +178,9 @@ impl Draft {
             keys.extend_from_slice(&watched);
             keys.shuffle(rng);
         } else {
-            keys.retain(|key| !watched.contains(key));
+            let is_apart = |key: &Key| !watched.iter().any(|one| lists.share_slot(*key, *one));
+            keys.extend(std::iter::repeat_with(|| lists.one(rng)).find(is_apart));
+            keys.retain(is_apart);
         }
         Draft::watching("WATCH over shards", lists, watched, &keys, rng)
     }

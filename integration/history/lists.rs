@@ -24,7 +24,7 @@ pub struct Lists {
     /// By place: how many appends were drawn up.
     appends: Vec<AtomicU32>,
     values: AtomicU32,
-    /// Whether a transaction that watches lists on several shards touches those lists itself.
+    /// Whether a transaction that watches lists on several shards touches their slots itself.
     pub touch_watched: bool,
 }
 
@@ -100,6 +100,15 @@ impl Lists {
         let pairs = [[0, 2], [1, 2], [2, 3], [3, 0], [1, 3]];
         let pair = pairs[rng.random_range(0..pairs.len())];
         pair.map(|base| self.current(first + base)).to_vec()
+    }
+
+    /// Whether two lists are in the same slot.
+    pub fn share_slot(&self, one: Key, other: Key) -> bool {
+        let tag = |key: Key| match key % self.bases.len() {
+            base if base % PER_SHARD == 1 => base - 1,
+            base => base,
+        };
+        tag(one) == tag(other)
     }
 
     /// One on each of two shards.

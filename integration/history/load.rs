@@ -32,6 +32,8 @@ pub struct Round {
     pub history: History,
     /// Errors, with words with digits left out, by how often.
     pub errors: BTreeMap<String, u64>,
+    /// Transactions of which EXEC was nil, which are aborted.
+    pub nils: usize,
 }
 
 impl Load {
@@ -85,6 +87,7 @@ impl Drop for StopOnDrop<'_> {
 impl Round {
     fn add(&mut self, other: Round) {
         self.history.operations.extend(other.history.operations);
+        self.nils += other.nils;
         for (text, count) in other.errors {
             *self.errors.entry(text).or_default() += count;
         }
@@ -254,7 +257,7 @@ fn judge_replies(draft: &mut Draft, replies: &[Value], round: &mut Round) -> Out
         return Outcome::Committed;
     }
     if let ([Value::Nil], false) = (replies, draft.watched.is_empty()) {
-        round.note("nil: what was watched has changed");
+        round.nils += 1;
         return Outcome::Aborted;
     }
     let [Value::Error(text)] = replies else {
