@@ -61,11 +61,9 @@ fn the_replies_of_a_recovered_transaction_are_not_lost() {
         cluster.proxies()[0].resume();
         let nil = if hello == "3" { "_\r\n" } else { "$-1\r\n" };
         let reply = told(&mut client, commands.len());
-        assert_eq!(
-            reply,
-            format!("*3\r\n:2\r\n:6\r\n{nil}"),
-            "protocol {hello}"
-        );
+        let wanted = format!("*3\r\n:2\r\n:6\r\n{nil}");
+        let wanted = wanted.escape_default().to_string();
+        assert_eq!(reply, wanted, "protocol {hello}");
     }
 }
 
