@@ -46,7 +46,8 @@
 //! * *Plain writes, and MULTI/EXEC without WATCH*: here is what is left. From the vote on the
 //!   watched slots are *settling*, so the reply to such a write is held until the transaction is
 //!   done. To a key that the transaction only watches it counts as coming behind. One to a key
-//!   that it also reads or writes is not noticed.
+//!   that it also reads or writes is not noticed; nor is a MULTI/EXEC in a watched slot that writes
+//!   the watched key and touches another key there that the transaction touches as well.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
