@@ -240,7 +240,7 @@ impl<'a> Load<'a> {
         let words: Vec<&str> = line.split(' ').collect();
         let balance = client.try_call(&["GET", words[2]])?.value;
         let other = client
-            .try_call(&["LRANGE", &Books::ledger(words[2]), "-100", "-1"])?
+            .try_call(&["LRANGE", &Books::ledger(words[2]), "-3000", "-1"])?
             .value;
         if let Some(text) = balance.error().or(other.error()) {
             return Ok(Err(text));

@@ -52,10 +52,10 @@ fn check_redis_py(printed: &str) {
         "exists 10",
         "types {'m'} {'f': 'v'} 1.5",
         "wrong type WRONGTYPE Operation against a key holding the wrong kind of value",
-        "database 3 [True, True, ['three', 'three', None]]",
-        "deleted 2",
         "watched [True, True]",
         "watch error ['1', '4']",
+        "database 3 [True, True, ['three', 'three', None]]",
+        "deleted 2",
     ];
     assert_eq!(printed.lines().collect::<Vec<_>>(), wanted);
 }

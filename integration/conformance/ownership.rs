@@ -1,6 +1,6 @@
 //! I6: nothing that belongs to another transaction is ever removed.
 
-use lockstep::txn::{Aborted, Leave, Released};
+use lockstep::txn::{Aborted, Leave, Released, names};
 
 use crate::shard::{Shard, id, intent};
 
@@ -66,11 +66,17 @@ fn a_late_release_does_not_touch_the_next_holder() {
     shard.release(&id("t1"), Leave::Marker);
     shard.prepare(&id("t2"), &intent("a", &["SET a 2"]));
     shard.apply(&id("t2"));
-    let before = shard.digest();
+    // But for how long the first one's marker stays.
+    let holdings = |shard: &mut Shard| {
+        let mut all = shard.digest();
+        all.remove(names::MARKERS);
+        all
+    };
+    let before = holdings(&mut shard);
     assert_eq!(shard.release(&id("t1"), Leave::Marker), Released::Done);
     assert_eq!(
         shard.abort(&id("t1"), Leave::Nothing, None),
         Aborted::Applied
     );
-    assert_eq!(shard.digest(), before);
+    assert_eq!(holdings(&mut shard), before);
 }

@@ -162,7 +162,7 @@ pub static SETTINGS: &[Setting] = &[
                there are more, as by client-output-buffer-limit of Redis.",
     },
     Setting {
-        name: "pubsub-output-soft-bytes",
+        name: "pubsub-output-soft-bytes-max",
         group: Group::Clients,
         kind: Bytes {
             default: 8 * MIB,
@@ -179,7 +179,7 @@ pub static SETTINGS: &[Setting] = &[
             range: 0..=HOUR_MS,
             set: |c, v| c.pubsub_output_soft_time = v,
         },
-        help: "How long a subscriber may stay above pubsub-output-soft-bytes.",
+        help: "How long a subscriber may stay above pubsub-output-soft-bytes-max.",
     },
     Setting {
         name: "client-subscriptions-max",

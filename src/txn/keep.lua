@@ -6,11 +6,12 @@ local function keep(record, id, ms)
   local time = call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
   call('PEXPIRE', record, ms)
-  -- The note outlives what it names by a minute: what has expired may still be there, to be counted.
-  call('ZREMRANGEBYSCORE', '__lockstep:markers', '-inf', now - 60000)
+  -- The note outlives what it names by some seconds: what has expired may
+  -- still be there, to be counted.
+  call('ZREMRANGEBYSCORE', '__lockstep:markers', '-inf', now - 5000)
   call('ZADD', '__lockstep:markers', now + ms, id)
-  if call('PTTL', '__lockstep:markers') < ms + 60000 then
-    call('PEXPIRE', '__lockstep:markers', ms + 60000)
+  if call('PTTL', '__lockstep:markers') < ms + 5000 then
+    call('PEXPIRE', '__lockstep:markers', ms + 5000)
   end
 end
 
