@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use super::DEFAULT;
 use super::commands::Catalogue;
 use super::user::{Digest, User};
-use super::DEFAULT;
 
 /// A mistake, and its line, from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +59,11 @@ impl Drafts {
             }
         }
         let drafts = Self(drafts);
-        mistakes.extend(Users::new(Catalogue::Unknown, &drafts).err().unwrap_or_default());
+        mistakes.extend(
+            Users::new(Catalogue::Unknown, &drafts)
+                .err()
+                .unwrap_or_default(),
+        );
         mistakes.sort_by_key(|mistake| mistake.line);
         match mistakes.is_empty() {
             true => Ok(drafts),

@@ -10,7 +10,8 @@ use super::rights::Rights;
 
 const NO_PASSWORD: &str = "The password you are trying to remove from the user does not exist";
 const HASH: &str = "The password hash must be exactly 64 characters and contain only lowercase hexadecimal characters";
-const SELECTORS: &str = "selectors, (…), are not supported by lockstep: give the user a single set of rules";
+const SELECTORS: &str =
+    "selectors, (…), are not supported by lockstep: give the user a single set of rules";
 
 /// A password, as it is kept: its SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -181,7 +182,10 @@ impl User {
     /// Whether this password makes a client this user.
     pub fn admits(&self, password: &[u8]) -> bool {
         let given = Digest::of(password);
-        let matches = self.passwords.iter().fold(false, |all, one| all | one.is(&given));
+        let matches = self
+            .passwords
+            .iter()
+            .fold(false, |all, one| all | one.is(&given));
         self.is_on && (self.is_open || matches)
     }
 

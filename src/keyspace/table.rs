@@ -227,7 +227,11 @@ fn read_one(entry: &Value) -> Result<CommandSpec, String> {
     let categories = fields.get(6).and_then(Value::as_slice).unwrap_or(&[]);
     let mut spec = CommandSpec {
         id: 0,
-        accesses: specs.iter().filter(|spec| is_of_keys(spec)).map(access).collect(),
+        accesses: specs
+            .iter()
+            .filter(|spec| is_of_keys(spec))
+            .map(access)
+            .collect(),
         categories: categories
             .iter()
             .filter_map(|name| Some(name.as_str()?.trim_start_matches('@').to_lowercase()))
@@ -263,10 +267,7 @@ fn read_keys(name: &str, specs: &[Value], first: i64, last: i64, step: i64) -> K
     if name == "sort" || name == "sort_ro" {
         return KeyRule::Sort;
     }
-    let data: Vec<&Value> = specs
-        .iter()
-        .filter(|spec| is_of_keys(spec))
-        .collect();
+    let data: Vec<&Value> = specs.iter().filter(|spec| is_of_keys(spec)).collect();
     if data.is_empty() {
         return match (first, specs.is_empty()) {
             (1.., true) => range(first as usize, last, step.max(1) as usize),
