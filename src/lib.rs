@@ -5,7 +5,8 @@
 //!
 //! 1. [`frontend`] accepts a client, reads bytes, keeps replies in order;
 //! 2. [`resp`] frames the bytes into commands (ours are the bounds, nothing is trusted);
-//! 3. [`keyspace`] finds the command's keys and the shard each lives on;
+//! 3. [`keyspace`] finds the command's keys and the shard each lives on; where users are set,
+//!    [`acl`] says whether this one may;
 //! 4. [`backend`] carries the raw bytes to that shard and its reply back;
 //! 5. several shards: [`txn`] plans and decides (pure), [`engine`] carries it out.
 //!
@@ -13,10 +14,12 @@
 //! [`frontend`] or, without any proxy, through [`console`].
 //!
 //! Imports point one way: `resp <- keyspace <- txn <- engine <- operator <- frontend <- main`,
-//! and `resp <- backend <- engine`; `config`, `metrics`, `shutdown`, `transport` and `failpoint` are leaves. `resp`,
-//! `keyspace` and `txn` are pure: no clock, no randomness, no tokio. `integration/tidy.rs` and a
+//! `keyspace <- acl <- frontend`, and `resp <- backend <- engine`; `config`, `metrics`, `shutdown`, `transport` and `failpoint` are leaves. `resp`,
+//! `keyspace`, `acl` and `txn` are pure: no clock, no randomness, no tokio. `integration/tidy.rs` and a
 //! lint hold all that.
 
+#[deny(clippy::disallowed_methods)]
+pub mod acl;
 pub mod admin;
 pub mod backend;
 pub mod build;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use lockstep::cli::{self, Invocation};
 use lockstep::config::{self, Config, Loaded, Sources};
+use lockstep::frontend::access;
 use lockstep::run::{self, Running};
 use lockstep::server::StartError;
 use lockstep::{build, console, dev, logging, shutdown};
@@ -104,7 +105,19 @@ fn ask(sources: &Sources, options: console::Options) -> Result<ExitCode, Failure
 
 fn check(path: &Path) -> ExitCode {
     let (text, status) = match config::check_file(path) {
-        Ok(loaded) => (summary(path, &loaded), ExitCode::SUCCESS),
+        Ok(loaded) => match check_users(&loaded) {
+            Ok(remark) => (summary(path, &loaded) + &remark, ExitCode::SUCCESS),
+            Err(mistakes) => {
+                let count = mistakes.len();
+                let noun = if count == 1 { "mistake" } else { "mistakes" };
+                let text = format!(
+                    "{}\n{}: {count} {noun}",
+                    mistakes.join("\n"),
+                    path.display()
+                );
+                (text, ExitCode::FAILURE)
+            }
+        },
         Err(problems) => {
             let count = problems.0.len();
             let noun = if count == 1 { "mistake" } else { "mistakes" };
@@ -115,6 +128,16 @@ fn check(path: &Path) -> ExitCode {
     // Who stopped reading knows enough.
     let _ = writeln!(io::stdout(), "{text}");
     status
+}
+
+/// What there is to say of the file of users, if there is one.
+fn check_users(loaded: &Loaded) -> Result<String, Vec<String>> {
+    let Some(path) = &loaded.config.acl_file else {
+        return Ok(String::new());
+    };
+    let drafts = access::check_file(path)?;
+    let remark = access::remark(&drafts).map(|remark| format!("\n  {path}: {remark}"));
+    Ok(format!("\n  {path}: {} users", drafts.len()) + &remark.unwrap_or_default())
 }
 
 fn summary(path: &Path, loaded: &Loaded) -> String {

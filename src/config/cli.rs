@@ -17,7 +17,7 @@ pub fn with_shard_flags(command: Command) -> Command {
     let matters = |setting: &Setting| match setting.group {
         Group::Shards | Group::Tls | Group::Transactions => true,
         Group::Addresses => setting.kind.is_list(),
-        Group::Process | Group::Clients => false,
+        Group::Process | Group::Clients | Group::Access => false,
     };
     command.args(
         SETTINGS

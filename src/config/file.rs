@@ -20,7 +20,11 @@ pub(super) struct Given {
 }
 
 /// Reads a text file of bounded length.
-pub(super) fn read_bounded(path: &Path) -> io::Result<String> {
+/// Reads a small file.
+///
+/// # Errors
+/// It cannot be read, is longer than a mebibyte, or is not UTF-8.
+pub fn read_bounded(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let file = std::fs::File::open(path)?;
     file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;

@@ -18,8 +18,11 @@ mod tests;
 use std::fmt;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
 pub use address::Address;
 pub use cli::{flags_given, with_flags, with_shard_flags};
+pub use file::read_bounded;
 pub use load::{Loaded, Sources, check_file, load};
 pub use problem::{Origin, Problem, Problems};
 pub use setting::{Group, Kind, Setting};
@@ -64,6 +67,13 @@ pub struct Config {
     pub log_level: LogLevel,
     /// How log lines are written.
     pub log_format: LogFormat,
+
+    /// SHA-256 of the default user's password; None: there is none.
+    pub password: Option<[u8; 32]>,
+    /// The file of users; None: there is the default user alone.
+    pub acl_file: Option<String>,
+    /// Whether scripts may be run by users who may not do everything.
+    pub acl_trust_scripts: bool,
 
     /// Greatest number of clients connected at once; more are refused with an error.
     pub clients_max: usize,
@@ -165,6 +175,9 @@ impl Config {
             drain_timeout: Duration::ZERO,
             log_level: LogLevel::Info,
             log_format: LogFormat::Text,
+            password: None,
+            acl_file: None,
+            acl_trust_scripts: false,
             clients_max: 0,
             client_inflight_max: 0,
             client_input_bytes_max: 0,
@@ -294,6 +307,11 @@ impl Secret {
     /// Wraps it.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
+    }
+
+    /// What is kept of one that is only compared: its SHA-256.
+    pub fn digest(&self) -> [u8; 32] {
+        Sha256::digest(self.0.as_bytes()).into()
     }
 
     /// The password itself, for the one place that sends it.

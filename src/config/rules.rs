@@ -78,6 +78,11 @@ pub(super) static RULES: &[Rule] = &[
         message: "needs shard-tls-ca-file: without it there is no TLS towards the shards",
     },
     Rule {
+        about: &["acl-trust-scripts", "acl-file"],
+        broken: |c| c.acl_trust_scripts && c.acl_file.is_none(),
+        message: "needs acl-file: without it there are no users to trust",
+    },
+    Rule {
         about: &["shard-user", "shard-password"],
         broken: |c| c.shard_user.is_some() && c.shard_password.is_none(),
         message: "needs shard-password or shard-password-file",
@@ -85,4 +90,9 @@ pub(super) static RULES: &[Rule] = &[
 ];
 
 /// Pairs of settings of which only one may be given.
-pub(super) static EXCLUSIVE: &[(&str, &str)] = &[("shard-password-file", "shard-password")];
+pub(super) static EXCLUSIVE: &[(&str, &str)] = &[
+    ("shard-password-file", "shard-password"),
+    ("password-file", "password"),
+    ("acl-file", "password"),
+    ("acl-file", "password-file"),
+];

@@ -25,6 +25,8 @@ pub enum Group {
     Addresses,
     /// The process as a whole.
     Process,
+    /// Passwords and users of clients.
+    Access,
     /// Connections of clients and what they may send.
     Clients,
     /// Connections to shards.
@@ -40,6 +42,7 @@ impl Group {
     pub const ALL: &[Self] = &[
         Self::Addresses,
         Self::Process,
+        Self::Access,
         Self::Clients,
         Self::Shards,
         Self::Tls,
@@ -51,6 +54,7 @@ impl Group {
         match self {
             Self::Addresses => "Addresses",
             Self::Process => "Process",
+            Self::Access => "Access",
             Self::Clients => "Clients",
             Self::Shards => "Shards",
             Self::Tls => "TLS",

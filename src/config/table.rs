@@ -108,6 +108,40 @@ pub static SETTINGS: &[Setting] = &[
         help: "Lines for people, or one JSON object per line.",
     },
     Setting {
+        name: "password",
+        group: Group::Access,
+        kind: Secret {
+            set: |c, v| c.password = Some(v.digest()),
+        },
+        help: "What clients must give to AUTH as the default user, like requirepass of Redis. Other users of the machine \
+               can see flags: prefer the file.",
+    },
+    Setting {
+        name: "password-file",
+        group: Group::Access,
+        kind: SecretFile {
+            set: |c, v| c.password = Some(v.digest()),
+        },
+        help: "File that holds this password.",
+    },
+    Setting {
+        name: "acl-file",
+        group: Group::Access,
+        kind: Text {
+            set: |c, v| c.acl_file = Some(v),
+        },
+        help: "File of users and what they may do, as aclfile of Redis 7.0 but without selectors. ACL LOAD reads it again.",
+    },
+    Setting {
+        name: "acl-trust-scripts",
+        group: Group::Access,
+        kind: Switch {
+            set: |c, v| c.acl_trust_scripts = v,
+        },
+        help: "Scripts and functions may be run by users who may not do everything. What they call is not checked: \
+               the shards do not know the users.",
+    },
+    Setting {
         name: "clients-max",
         group: Group::Clients,
         kind: Count {

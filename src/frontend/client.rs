@@ -157,6 +157,8 @@ impl Client {
             if !self.has_room() {
                 return Stop::Stalled;
             }
+            let must_authenticate = self.dispatcher.must_authenticate();
+            self.scanner.set_auth_required(must_authenticate);
             let bytes = &self.input[self.done..];
             let flow = match self.scanner.scan(bytes) {
                 Ok(Scan::Command { len }) => {

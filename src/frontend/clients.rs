@@ -26,6 +26,7 @@ struct Filter {
     ids: Vec<u64>,
     address: Option<Vec<u8>>,
     local_address: Option<Vec<u8>>,
+    user: Option<Vec<u8>>,
     /// Clients of a type that no client of lockstep has.
     is_of_other_type: bool,
     spares_me: bool,
@@ -39,6 +40,10 @@ impl Filter {
         (self.ids.is_empty() || self.ids.contains(&entry.id))
             && same(&self.address, &entry.address)
             && same(&self.local_address, &entry.local_address)
+            && self
+                .user
+                .as_ref()
+                .is_none_or(|_| same(&self.user, &entry.told().user))
             && !self.is_of_other_type
             && !(self.spares_me && entry.id == me)
     }
@@ -110,6 +115,14 @@ impl Dispatcher {
             },
             false => Filter::read(command)?,
         };
+        if let Some(user) = filter
+            .user
+            .as_ref()
+            .filter(|user| !self.context.gate.knows(user))
+        {
+            let user = String::from_utf8_lossy(user);
+            return Err(format!("ERR No such user '{user}'"));
+        }
         let me = self.session.id;
         let mut killed = 0;
         for entry in self.context.roster.all() {
@@ -230,6 +243,9 @@ impl Dispatcher {
             told.queued = queued;
             told.at = self.session.active_at();
             told.berth = berth;
+            if told.user != self.badge.name() {
+                self.badge.name().clone_into(&mut told.user);
+            }
             if told.name != self.identity.name {
                 told.name.clone_from(&self.identity.name);
             }
@@ -253,11 +269,7 @@ impl Filter {
                 b"type" => filter.read_type(value)?,
                 b"addr" => filter.address = Some(value.to_vec()),
                 b"laddr" => filter.local_address = Some(value.to_vec()),
-                b"user" if *value == b"default" => {}
-                b"user" => {
-                    let user = String::from_utf8_lossy(value);
-                    return Err(format!("ERR No such user '{user}'"));
-                }
+                b"user" => filter.user = Some(value.to_vec()),
                 b"skipme" => match value.to_ascii_lowercase().as_slice() {
                     b"yes" => filter.spares_me = true,
                     b"no" => filter.spares_me = false,

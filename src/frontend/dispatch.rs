@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use tokio::task::AbortHandle;
 
 use super::Context;
+use super::access::Badge;
 use super::channels::Fixes;
 use super::gather::{Gather, Pieces};
 use super::own::Identity;
@@ -55,6 +56,12 @@ pub struct Dispatcher {
     /// Some between MULTI and EXEC.
     pub(super) multi: Option<Queue>,
     pub(super) identity: Identity,
+    /// Whether there are users or passwords, so that commands are looked at.
+    pub(super) is_guarded: bool,
+    /// Who the client is.
+    pub(super) badge: Badge,
+    /// The generation of the users when the last MULTI began.
+    pub(super) queued_under: u64,
     /// Argument numbers of keys; kept for its memory.
     keys: Vec<usize>,
     counts: Counts,
@@ -101,6 +108,9 @@ impl Dispatcher {
             links: context.engine.first_links(),
             subscriber: Subscriber::new(&session, &context.config),
             fixes: Fixes::new(),
+            is_guarded: context.gate.is_guarded(),
+            badge: Badge::first(&context.gate),
+            queued_under: 0,
             context,
             session,
             multi: None,
@@ -156,7 +166,10 @@ impl Dispatcher {
         let context = Rc::clone(&self.context);
         let spec = match context.table.lookup(command) {
             Lookup::Known(spec) => spec,
-            Lookup::Unknown if Self::is_lockstep(command) => return self.lockstep(command),
+            Lookup::Unknown if Self::is_lockstep(command) => {
+                let refused = self.is_guarded.then(|| self.refuse_lockstep(command));
+                return refused.flatten().unwrap_or_else(|| self.lockstep(command));
+            }
             Lookup::Unknown => return self.reject(refusal::unknown_command(command)),
             Lookup::UnknownSubcommand(spec) => return self.unknown_subcommand(spec, command),
         };
@@ -164,6 +177,11 @@ impl Dispatcher {
             return self.reject_arity(spec);
         }
         self.last.clone_from(&spec.name);
+        if self.is_guarded
+            && let Some(flow) = self.refuse(spec, command)
+        {
+            return flow;
+        }
         if self.must_pause(spec) {
             return Flow::Wait;
         }
@@ -211,17 +229,8 @@ impl Dispatcher {
         Flow::Next
     }
 
-    /// `rejectCommand` of redis-server: an EXEC with wrong arguments aborts the transaction.
     fn reject_arity(&mut self, spec: &CommandSpec) -> Flow {
-        let text = refusal::arity(spec);
-        if spec.treatment != Treatment::Own(Own::Exec) {
-            return self.reject(text);
-        }
-        self.multi = None;
-        self.unwatch();
-        let text = text.trim_start_matches("ERR ");
-        let text = format!("EXECABORT Transaction discarded because of: {text}");
-        self.reject_as(ErrorKind::Aborted, text)
+        self.reject_or_abort(spec, ErrorKind::Command, &refusal::arity(spec))
     }
 
     fn unknown_subcommand(&mut self, container: &CommandSpec, command: &Command<'_>) -> Flow {

@@ -7,6 +7,7 @@
 
 use bytes::BytesMut;
 
+use super::access::Badge;
 use super::dispatch::{Dispatcher, Flow};
 use super::own::Identity;
 use super::refusal::{self, fixed};
@@ -69,6 +70,7 @@ impl Dispatcher {
         self.subscriber.leave_all(&self.context.hub);
         self.subscriber.speak(Protocol::Resp2);
         self.identity.name.clear();
+        self.badge = Badge::first(&self.context.gate);
         self.session.speak_again();
         self.session.reply(|out| build::status(out, "RESET"));
         self.counted(Family::Local)
@@ -142,10 +144,12 @@ impl Dispatcher {
         while let Some(option) = command.arg(at) {
             let (first, second) = (command.arg(at + 1), command.arg(at + 2));
             match (option.to_ascii_lowercase().as_slice(), first, second) {
-                (b"auth", Some(user), Some(_)) if user != b"default" => {
-                    return Err(fixed::WRONGPASS.into());
+                (b"auth", Some(user), Some(password)) => {
+                    if !self.authenticate(user, password, command.name()) {
+                        return Err(fixed::WRONGPASS.into());
+                    }
+                    at += 3;
                 }
-                (b"auth", Some(_), Some(_)) => at += 3,
                 (b"setname", Some(name), _) if !Identity::is_valid(name) => {
                     return Err(fixed::CLIENT_NAME.into());
                 }
@@ -156,7 +160,10 @@ impl Dispatcher {
                 _ => return Err(refusal::hello_option(option)),
             }
         }
-        Ok(())
+        match self.must_authenticate() {
+            true => Err(fixed::NOAUTH_HELLO.into()),
+            false => Ok(()),
+        }
     }
 
     fn greet(&self, out: &mut BytesMut) {

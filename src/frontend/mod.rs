@@ -8,6 +8,7 @@
 //! * [`multi`]: MULTI, EXEC, DISCARD, and what happens in between;
 //! * [`subscriber`]: what a client listens to; the commands for it are in `channels`;
 //! * [`scripts`]: EVAL and its kin, and what servers keep of scripts;
+//! * [`access`]: who clients are, and what they may do;
 //! * [`own`]: commands about the connection, answered here;
 //! * [`patience`]: how long a command says that it will wait;
 //! * [`lane`]: what a client sets its connection to: protocol, database, replies;
@@ -18,6 +19,7 @@
 //! * [`tally`]: what sessions count;
 //! * [`whole`]: commands about the whole keyspace, or about every shard.
 
+pub mod access;
 mod channels;
 pub mod client;
 mod clients;
@@ -75,6 +77,8 @@ pub struct Context {
     pub turn: Rc<Turn>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// The users, and what they may do.
+    pub gate: Arc<access::Gate>,
     /// The clients of all workers.
     pub roster: Arc<roster::Roster>,
     /// What sessions count.

@@ -29,6 +29,7 @@ impl Dispatcher {
     pub(super) fn begin(&mut self) -> Flow {
         self.multi = Some(Queue::default());
         self.fixes.clear();
+        self.queued_under = self.badge.generation();
         self.session.reply(|out| build::status(out, "OK"));
         Flow::Next
     }
@@ -152,6 +153,7 @@ impl Dispatcher {
             Some(Home::Shard(shard)) if !strict => Some((shard, None)),
             _ => None,
         };
+        let native = native.filter(|_| !self.must_look_again());
         // Behind a split read that may have to be repeated, or on several shards.
         let must_not_overtake = native.is_none() || self.is_reading_split;
         if must_not_overtake && !self.session.is_now(Want::Idle) {
@@ -234,6 +236,12 @@ impl Dispatcher {
             let Lookup::Known(spec) = context.table.lookup(&command) else {
                 continue;
             };
+            if let Some(why) = self.denied_at_exec(spec, &command) {
+                let mut out = BytesMut::new();
+                build::error(&mut out, why);
+                plan.add_ready(out.freeze());
+                continue;
+            }
             self.add(&mut plan, spec, &command, target, anywhere);
             plan.speak(self.lane.protocol);
         }

@@ -27,6 +27,8 @@ pub mod fixed {
     pub const NOPROTO: &str = "NOPROTO unsupported protocol version";
     pub const PROTO_NOT_INT: &str = "ERR Protocol version is not an integer or out of range";
     pub const AUTH_UNSET: &str = "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?";
+    pub const NOAUTH: &str = "NOAUTH Authentication required.";
+    pub const NOAUTH_HELLO: &str = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time";
     pub const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
     pub const MAX_CLIENTS: &str = "ERR max number of clients reached";
     pub const NOSCRIPT: &str = "NOSCRIPT No matching script. Please use EVAL.";

@@ -54,6 +54,8 @@ pub struct Entry {
 pub struct Told {
     /// CLIENT SETNAME.
     pub name: Vec<u8>,
+    /// The user's name.
+    pub user: String,
     /// Protocol and database.
     pub lane: Lane,
     /// The last command, in lower case, with its subcommand.
@@ -78,6 +80,7 @@ impl Roster {
         let now = Instant::now();
         let told = Told {
             name: Vec::new(),
+            user: crate::acl::DEFAULT.into(),
             lane: Lane::FIRST,
             command: "NULL".into(),
             at: now,
@@ -223,12 +226,13 @@ impl Entry {
             tail,
             " age={} idle={} flags={flags} db={} sub=0 psub=0 ssub=0 multi={multi} qbuf={} \
              qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r \
-             cmd={} user=default redir=-1 resp={protocol}",
+             cmd={} user={} redir=-1 resp={protocol}",
             since(self.since),
             since(told.at),
             told.lane.db,
             told.input_bytes,
             told.command,
+            told.user,
         );
         [head.as_bytes(), &told.name, tail.as_bytes()].concat()
     }

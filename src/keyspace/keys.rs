@@ -70,6 +70,24 @@ pub enum Find {
     },
 }
 
+/// What a command does to the data of a key, as far as ACLs tell it apart. Neither: it is
+/// enough to know the key by any pattern (EXISTS, TYPE).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// The data is given back, copied, or decides what happens.
+    pub reads: bool,
+    /// The data is changed.
+    pub writes: bool,
+}
+
+impl Access {
+    /// Whatever can be done.
+    pub const ALL: Self = Self {
+        reads: true,
+        writes: true,
+    };
+}
+
 /// Why the keys of a command could not be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyError {
@@ -102,6 +120,38 @@ impl KeyRule {
             Self::Sort => find_sort(command, found),
             Self::Untold => Err(KeyError::Hidden),
         }
+    }
+
+    /// The argument numbers of all keys, each with what is done to it by `accesses`, of which
+    /// there is one for each specification.
+    ///
+    /// # Errors
+    /// See [`KeyError`].
+    pub fn find_with(
+        &self,
+        accesses: &[Access],
+        command: &Command<'_>,
+    ) -> Result<Vec<(usize, Access)>, KeyError> {
+        let mut all = Vec::new();
+        let mut add = |found: Vec<usize>, at: usize| {
+            let access = accesses.get(at).copied().unwrap_or(Access::ALL);
+            all.extend(found.into_iter().map(|key| (key, access)));
+        };
+        match self {
+            Self::Specs(specs) => {
+                for (at, spec) in specs.iter().enumerate() {
+                    let mut found = Vec::new();
+                    spec.find(command, &mut found)?;
+                    add(found, at);
+                }
+            }
+            rule => {
+                let mut found = Vec::new();
+                rule.find(command, &mut found)?;
+                add(found, 0);
+            }
+        }
+        Ok(all)
     }
 }
 

@@ -19,7 +19,7 @@ pub mod topology;
 pub mod treatment;
 
 pub use glob::glob_matches;
-pub use keys::{KeyError, KeyRule};
+pub use keys::{Access, KeyError, KeyRule};
 pub use services::{ChannelKind, Channels, Library};
 pub use slot::key_slot;
 pub use table::{CommandSpec, CommandTable, Flag, Lookup};

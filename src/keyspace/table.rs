@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::keys::{Begin, Find, KeyRule, KeySpec};
+use super::keys::{Access, Begin, Find, KeyRule, KeySpec};
 use super::treatment::Treatment;
 use crate::resp::{Command, Value};
 
@@ -28,9 +28,11 @@ pub enum Flag {
     NoScript = 64,
     /// For administrators.
     Admin = 128,
+    /// Served before the client has authenticated.
+    NoAuth = 256,
 }
 
-const FLAG_NAMES: [(&str, Flag); 8] = [
+const FLAG_NAMES: [(&str, Flag); 9] = [
     ("write", Flag::Write),
     ("readonly", Flag::ReadOnly),
     ("blocking", Flag::Blocking),
@@ -39,11 +41,14 @@ const FLAG_NAMES: [(&str, Flag); 8] = [
     ("denyoom", Flag::DenyOom),
     ("noscript", Flag::NoScript),
     ("admin", Flag::Admin),
+    ("no_auth", Flag::NoAuth),
 ];
 
 /// What is known of one command or subcommand.
 #[derive(Debug)]
 pub struct CommandSpec {
+    /// Its own number in this table, below [`CommandTable::ids`].
+    pub id: usize,
     /// Lower case; a subcommand is `container|sub`.
     pub name: String,
     /// Number of arguments including the name; negative: at least that many.
@@ -52,6 +57,10 @@ pub struct CommandSpec {
     pub flags: u32,
     /// Where its keys are.
     pub keys: KeyRule,
+    /// What it does to them, one for each of its key specifications.
+    pub accesses: Vec<Access>,
+    /// The ACL categories that it is in, without `@`.
+    pub categories: Vec<String>,
     /// What lockstep does with it.
     pub treatment: Treatment,
     subcommands: HashMap<Name, CommandSpec, Fold>,
@@ -71,6 +80,16 @@ impl CommandSpec {
             argc as i64 >= -self.arity
         }
     }
+
+    /// The subcommands of a container, in no order.
+    pub fn subcommands(&self) -> impl Iterator<Item = &CommandSpec> {
+        self.subcommands.values()
+    }
+
+    /// A subcommand by its name in lower case, without that of the container.
+    pub fn subcommand(&self, name: &str) -> Option<&CommandSpec> {
+        self.subcommands.get(&Name::fold(name.as_bytes())?)
+    }
 }
 
 /// What a command's name is found to be.
@@ -88,6 +107,7 @@ pub enum Lookup<'a> {
 #[derive(Debug)]
 pub struct CommandTable {
     commands: HashMap<Name, CommandSpec, Fold>,
+    ids: usize,
 }
 
 impl CommandTable {
@@ -99,11 +119,24 @@ impl CommandTable {
         let entries = reply
             .as_slice()
             .ok_or("the reply to COMMAND is not an array")?;
-        let commands = read_all(entries)?;
+        let mut commands = read_all(entries)?;
         if commands.is_empty() {
             return Err("the reply to COMMAND is empty".into());
         }
-        Ok(Self { commands })
+        let mut ids = 0;
+        number(&mut commands, &mut ids);
+        Ok(Self { commands, ids })
+    }
+
+    /// The number of commands, containers and their subcommands: one beyond the greatest
+    /// [`CommandSpec::id`].
+    pub fn ids(&self) -> usize {
+        self.ids
+    }
+
+    /// Every command, in no order; containers without their subcommands.
+    pub fn commands(&self) -> impl Iterator<Item = &CommandSpec> {
+        self.commands.values()
     }
 
     /// Finds the command, or the subcommand when its first argument names one.
@@ -164,6 +197,14 @@ fn read_all(entries: &[Value]) -> Result<Specs, String> {
     Ok(commands)
 }
 
+fn number(specs: &mut Specs, next: &mut usize) {
+    for spec in specs.values_mut() {
+        spec.id = *next;
+        *next += 1;
+        number(&mut spec.subcommands, next);
+    }
+}
+
 fn read_one(entry: &Value) -> Result<CommandSpec, String> {
     let fields = entry.as_slice().ok_or("a COMMAND entry is not an array")?;
     let name = fields
@@ -183,7 +224,18 @@ fn read_one(entry: &Value) -> Result<CommandSpec, String> {
         .ok_or(format!("COMMAND: {name} has no key specifications"))?;
     let subcommands = fields.get(9).and_then(Value::as_slice).unwrap_or(&[]);
     let keys = read_keys(&name, specs, int(3)?, int(4)?, int(5)?);
+    let categories = fields.get(6).and_then(Value::as_slice).unwrap_or(&[]);
     let mut spec = CommandSpec {
+        id: 0,
+        accesses: specs
+            .iter()
+            .filter(|spec| is_of_keys(spec))
+            .map(access)
+            .collect(),
+        categories: categories
+            .iter()
+            .filter_map(|name| Some(name.as_str()?.trim_start_matches('@').to_lowercase()))
+            .collect(),
         arity: int(1)?,
         flags: fields
             .get(2)
@@ -215,10 +267,7 @@ fn read_keys(name: &str, specs: &[Value], first: i64, last: i64, step: i64) -> K
     if name == "sort" || name == "sort_ro" {
         return KeyRule::Sort;
     }
-    let data: Vec<&Value> = specs
-        .iter()
-        .filter(|spec| !has_flag(spec, "not_key"))
-        .collect();
+    let data: Vec<&Value> = specs.iter().filter(|spec| is_of_keys(spec)).collect();
     if data.is_empty() {
         return match (first, specs.is_empty()) {
             (1.., true) => range(first as usize, last, step.max(1) as usize),
@@ -258,6 +307,20 @@ fn simplify(specs: Vec<KeySpec>) -> KeyRule {
         return range(first, last, step);
     }
     KeyRule::Specs(specs)
+}
+
+fn is_of_keys(spec: &Value) -> bool {
+    !has_flag(spec, "not_key")
+}
+
+/// As ACLs of Redis see it: what matters is not whether the key is opened for writing, but
+/// whether its data is read, and whether it is changed.
+fn access(spec: &Value) -> Access {
+    let changes = ["insert", "delete", "update"];
+    Access {
+        reads: has_flag(spec, "access"),
+        writes: changes.iter().any(|flag| has_flag(spec, flag)),
+    }
 }
 
 fn has_flag(spec: &Value, flag: &str) -> bool {

@@ -127,12 +127,16 @@ pub enum Own {
     Client,
     Hello,
     Auth,
+    Acl,
     Quit,
     Reset,
 }
 
 const LATER: &str = "is not supported by this version of lockstep";
 const OPERATOR: &str = "acts on a single server: send it to the shard itself";
+
+const USERS: &str =
+    "is not supported by lockstep: its users come from acl-file, which ACL LOAD reads again";
 
 const SWAP: &str =
     "would move what lockstep keeps of transactions in database 0 away from the data it speaks of";
@@ -187,6 +191,8 @@ fn by_name(name: &str, sub: &str) -> Option<Treatment> {
         "client" => Mine(Own::Client),
         "hello" => Mine(Own::Hello),
         "auth" => Mine(Own::Auth),
+        "acl" if matches!(sub, "setuser" | "deluser" | "save") => Refused(USERS),
+        "acl" => Mine(Own::Acl),
         "quit" => Mine(Own::Quit),
         "reset" => Mine(Own::Reset),
         "cluster" | "readonly" | "readwrite" => Anywhere,

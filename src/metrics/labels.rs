@@ -115,6 +115,24 @@ label! {
         RepliesLost = "replies_lost",
         /// A limit was hit; nothing was sent.
         Limit = "limit",
+        /// The client has not authenticated, or its user may not do this.
+        Denied = "denied",
+    }
+}
+
+label! {
+    /// Why a client was denied something.
+    Denial("reason") {
+        /// A wrong password, or a user who is not there or disabled.
+        Auth = "auth",
+        /// A command before AUTH.
+        Unauthenticated = "unauthenticated",
+        /// A command that its user may not run.
+        Command = "command",
+        /// A key that its user may not touch.
+        Key = "key",
+        /// A channel that its user may not use.
+        Channel = "channel",
     }
 }
 

@@ -18,8 +18,8 @@ use metrics_exporter_prometheus::{
 };
 
 pub use labels::{
-    ArmedEnd, ErrorKind, Family, GuardedWay, Label, Limit, Outcome, Per, Recovery, Rejection,
-    Scope, Step, WaitEnd,
+    ArmedEnd, Denial, ErrorKind, Family, GuardedWay, Label, Limit, Outcome, Per, Recovery,
+    Rejection, Scope, Step, WaitEnd,
 };
 use names::{Definition, Type};
 pub use portion::Portion;
@@ -40,6 +40,8 @@ pub struct Metrics {
     pub clients_accepted: Counter,
     /// Connections of clients refused.
     pub clients_rejected: Per<Rejection, Counter>,
+    /// What clients were denied.
+    pub denials: Per<Denial, Counter>,
     /// Bytes received from clients.
     pub client_received_bytes: Counter,
     /// Bytes sent to clients.
@@ -168,6 +170,7 @@ impl Metrics {
             clients_connected: maker.gauge(&names::CLIENTS_CONNECTED, &[]),
             clients_accepted: maker.counter(&names::CLIENTS_ACCEPTED, &[]),
             clients_rejected: Per::new(|l| maker.counter(&names::CLIENTS_REJECTED, &[text(l)])),
+            denials: Per::new(|l| maker.counter(&names::DENIALS, &[text(l)])),
             client_received_bytes: maker.counter(&names::CLIENT_RECEIVED, &[]),
             client_sent_bytes: maker.counter(&names::CLIENT_SENT, &[]),
             client_writes: maker.counter(&names::CLIENT_WRITES, &[]),

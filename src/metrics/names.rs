@@ -63,6 +63,8 @@ metrics! {
         "Connections of clients accepted.";
     CLIENTS_REJECTED = "clients_rejected_total" Counter, ["reason"],
         "Connections of clients refused.";
+    DENIALS = "access_denied_total" Counter, ["reason"],
+        "What clients were denied: a wrong password, a command before AUTH, or what their user may not do.";
     CLIENT_RECEIVED = "client_received_bytes_total" Counter, [],
         "Bytes received from clients.";
     CLIENT_SENT = "client_sent_bytes_total" Counter, [],

@@ -30,6 +30,7 @@ use crate::engine::channels::audience::Audience;
 use crate::engine::sources::Sources;
 use crate::engine::turnstile::Turnstile;
 use crate::frontend::ServerInfo;
+use crate::frontend::access::{self, Gate};
 use crate::frontend::refusal::fixed;
 use crate::frontend::roster::Roster;
 use crate::keyspace::{CommandTable, Topology};
@@ -60,6 +61,9 @@ pub enum StartError {
     /// A thread or its runtime could not be made.
     #[error("cannot start a worker: {0}")]
     Worker(io::Error),
+    /// The file of users cannot be read, or is wrong.
+    #[error("{0}")]
+    Users(String),
     /// A shard answered, but cannot be served.
     #[error("{0}")]
     Shard(String),
@@ -83,6 +87,7 @@ pub(crate) struct Common {
     pub audience: Arc<Audience>,
     pub shutdown: Shutdown,
     pub roster: Arc<Roster>,
+    pub gate: Arc<Gate>,
     pub clients: Arc<AtomicUsize>,
     pub acceptor: Option<Acceptor>,
     /// By shard.
@@ -113,11 +118,16 @@ impl Server {
         readiness: Readiness,
         shutdown: Shutdown,
     ) -> Result<Self, StartError> {
+        if let Some(path) = &config.acl_file {
+            let checked = access::check_file(path);
+            checked.map_err(|mistakes| StartError::Users(mistakes.join("\n")))?;
+        }
         readiness.block("server", "learning the shards' commands");
         let learned = discover::discover(&config, &readiness, &shutdown).await?;
         if let Some(connector) = discover::connector(&config) {
             connector.check()?;
         }
+        let gate = Gate::open(&config, &learned.table).map_err(StartError::Users)?;
         let acceptor = listeners::acceptor(&config)?;
         let listener = Listeners::open(&config).await?;
         let address = listener.address().map_err(StartError::Worker)?;
@@ -140,6 +150,7 @@ impl Server {
             audience: Arc::default(),
             shutdown,
             roster: Arc::default(),
+            gate: Arc::new(gate),
             clients: Arc::default(),
             acceptor,
             standings,

@@ -211,6 +211,7 @@ fn context(common: &Common) -> Rc<Context> {
         scripts: Shown::new(Arc::clone(&common.sources)),
         hub,
         turn,
+        gate: Arc::clone(&common.gate),
         roster: Arc::clone(&common.roster),
         tally: Rc::new(Tally::new(Arc::clone(&common.metrics))),
         metrics: Arc::clone(&common.metrics),
