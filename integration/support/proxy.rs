@@ -55,6 +55,9 @@ impl Proxy {
         if let Ok(workers) = std::env::var("LOCKSTEP_SUBJECT_WORKERS") {
             all.insert("workers".to_owned(), workers);
         }
+        if let Ok(fence) = std::env::var("LOCKSTEP_SUBJECT_FENCE") {
+            all.insert("fence".to_owned(), fence);
+        }
         all.extend(settings.iter().cloned());
         let mut proxy = Proxy {
             port: Port::lease(),

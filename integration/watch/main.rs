@@ -10,6 +10,7 @@
 mod support;
 
 mod counter;
+mod fence;
 mod limits;
 
 use std::time::Duration;

@@ -78,6 +78,9 @@ pub struct Run {
     pub commands: Bytes,
     /// How many they are.
     pub count: u32,
+    /// Whose they are, if their order counts: when a run is not executed but was to be, all that
+    /// its owner has given behind it are handed back right behind it.
+    pub owner: Option<u64>,
     /// Called once, from a task of the connection.
     pub done: Box<dyn FnOnce(Ended<'_>)>,
 }
@@ -341,9 +344,12 @@ impl Armed {
             }
             if !kept_out.is_empty() {
                 inner.rest(self.turn.now());
+                kept_out.reverse();
+                // Those behind them must not overtake them, and would hardly fare better.
+                kept_out.extend(inner.take_all());
             }
         }
-        for waiting in kept_out.into_iter().rev() {
+        for waiting in kept_out {
             self.end(waiting.run, Ended::KeptOut);
         }
     }
@@ -353,7 +359,13 @@ impl Armed {
         if running.len() == 1
             && let Some(waiting) = running.pop()
         {
-            return self.end(waiting.run, Ended::Refused(frame));
+            let owner = waiting.run.owner;
+            let behind = owner.map(|owner| self.inner.borrow_mut().take_of(owner));
+            self.end(waiting.run, Ended::Refused(frame));
+            for waiting in behind.into_iter().flatten() {
+                self.end(waiting.run, Ended::KeptOut);
+            }
+            return;
         }
         let mut inner = self.inner.borrow_mut();
         for mut waiting in running.into_iter().rev() {
@@ -408,6 +420,16 @@ impl Inner {
     fn take_all(&mut self) -> VecDeque<Waiting> {
         self.waiting_bytes = 0;
         std::mem::take(&mut self.waiting)
+    }
+
+    /// The runs of this owner.
+    fn take_of(&mut self, owner: u64) -> Vec<Waiting> {
+        let all = self.take_all();
+        let (its, others): (Vec<_>, Vec<_>) = all
+            .into_iter()
+            .partition(|waiting| waiting.run.owner == Some(owner));
+        others.into_iter().for_each(|other| self.push_back(other));
+        its
     }
 
     /// Moves what the next EXEC holds from those who wait.

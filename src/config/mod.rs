@@ -137,6 +137,8 @@ pub struct Config {
 
     /// What plain commands are isolated from.
     pub isolation: IsolationLevel,
+    /// Whether plain writes keep away from transactions whose WATCH spans shards.
+    pub fence: bool,
     /// How long a transaction's locks live, and after which others may settle it.
     pub lock_ttl: Duration,
     /// How long an EXEC waits for keys that other transactions hold, before EXECABORT.
@@ -206,6 +208,7 @@ impl Config {
             shard_password: None,
             allow_unsafe_eviction: false,
             isolation: IsolationLevel::Strict,
+            fence: false,
             lock_ttl: Duration::ZERO,
             lock_wait: Duration::ZERO,
             decision_retention: Duration::ZERO,

@@ -1,6 +1,6 @@
 //! Values that are fine alone and wrong together.
 
-use super::Config;
+use super::{Config, IsolationLevel};
 
 /// A rule: the settings it is about (the first one gets the blame), whether it is broken, and
 /// what to say then.
@@ -17,6 +17,11 @@ pub(super) static RULES: &[Rule] = &[
         broken: |c| c.decision_retention < c.lock_ttl.saturating_mul(4),
         message: "must be at least four times lock-ttl-ms: a late message of a transaction must \
                   still find how it was decided",
+    },
+    Rule {
+        about: &["fence", "isolation"],
+        broken: |c| c.fence && c.isolation != IsolationLevel::Strict,
+        message: "needs isolation strict: plain commands are isolated from nothing otherwise",
     },
     Rule {
         about: &["reconnect-backoff-max-ms", "reconnect-backoff-min-ms"],

@@ -493,6 +493,21 @@ pub static SETTINGS: &[Setting] = &[
                being applied; transactions, from none (transactions stay isolated from each other).",
     },
     Setting {
+        name: "fence",
+        group: Group::Transactions,
+        kind: Choice {
+            default: "off",
+            of: &["off", "on"],
+            set: |c, v| {
+                c.fence = v == "on";
+                matches!(v, "off" | "on")
+            },
+        },
+        help: "on: plain writes, and EXECs without WATCH, wait for transactions that WATCH keys on \
+               several shards, so that none comes between their check and their effect. Holds only \
+               if it is on at every lockstep.",
+    },
+    Setting {
         name: "allow-unsafe-eviction",
         group: Group::Shards,
         kind: Switch {

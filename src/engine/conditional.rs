@@ -43,11 +43,12 @@
 //!   watches a slot also watches the lock of its fence ([`names::fence`]), which only conditional
 //!   prepares take; so of two such EXECs the later one is nil. The price: a client that watches a
 //!   slot gets nil also if somebody else's conditional prepare only watched it, or was aborted.
-//! * *Plain writes, and MULTI/EXEC without WATCH*: here is what is left. From the vote on the
-//!   watched slots are *settling*, so the reply to such a write is held until the transaction is
-//!   done. To a key that the transaction only watches it counts as coming behind. One to a key
-//!   that it also reads or writes is not noticed; nor is a MULTI/EXEC in a watched slot that writes
-//!   the watched key and touches another key there that the transaction touches as well.
+//! * *Plain writes, and MULTI/EXEC without WATCH*: not past the fence, if it is up at every proxy
+//!   ([`super::fence`]). Otherwise: from the vote on the watched slots are *settling*, so the reply
+//!   to such a write is held until the transaction is done. To a key that the transaction only
+//!   watches it counts as coming behind. One to a key that it also reads or writes is not noticed;
+//!   nor is a MULTI/EXEC in a watched slot that writes the watched key and touches another key
+//!   there that the transaction touches as well.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

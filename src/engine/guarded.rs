@@ -142,6 +142,7 @@ impl Engine {
         self.armed(branch.part.shard, branch.protocol).run(Run {
             commands: commands.clone(),
             count: branch.count as u32,
+            owner: None,
             done: Box::new(move |end| told.push(Tried::from(end))),
         });
         let tried = ended.next(None).await.unwrap_or(Tried::InVain);

@@ -11,6 +11,7 @@
 //! * [`waiting`]: the same with keys on several shards;
 //! * [`patient`]: the same over several slots of one shard;
 //! * [`guarded`]: what touches several slots of one shard;
+//! * [`fence`]: plain writes that keep away from conditional transactions;
 //! * [`watching`]: what clients watch, on connections of their own;
 //! * [`conditional`]: EXEC of a client that watches;
 //! * [`decide`]: what only the watching connections do in it;
@@ -32,6 +33,7 @@ mod conditional;
 mod decide;
 pub mod errors;
 pub mod everywhere;
+pub mod fence;
 mod guarded;
 pub mod inbox;
 pub mod inspect;
@@ -85,6 +87,8 @@ pub struct Times {
     /// Whether plain commands are isolated from transactions. Never on a single shard, where
     /// nothing is distributed.
     pub strict: bool,
+    /// Whether plain writes keep away from transactions whose WATCH spans shards.
+    pub fenced: bool,
     /// How long a transaction waits for keys that others hold.
     pub lock_wait: Duration,
     /// How long decided records are kept.
@@ -343,7 +347,9 @@ impl Engine {
         match plan.branches() {
             [] => true,
             [branch] if branch.is_everywhere => false,
-            [branch] => branch.slots.len() < 2 || !self.is_guarded(),
+            [branch] => {
+                branch.slots.len() < 2 - usize::from(self.is_fenced()) || !self.is_guarded()
+            }
             _ => false,
         }
     }

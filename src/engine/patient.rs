@@ -110,14 +110,16 @@ const TRACKING: &[u8] = b"*3\r\n$6\r\nCLIENT\r\n$8\r\nTRACKING\r\n$2\r\nON\r\n";
 impl Patient {
     fn plan(&self) -> Plan {
         let mut plan = Plan::new(self.protocol);
-        self.with_command(|command| plan.add_whole(self.place, command, &self.keys));
+        with_command(&self.raw, |command| {
+            plan.add_whole(self.place, command, &self.keys)
+        });
         plan
     }
 
     /// Reads the keys, so that the shard tells when they change.
     fn question(&self) -> BytesMut {
         let mut out = BytesMut::new();
-        self.with_command(|command| {
+        with_command(&self.raw, |command| {
             let mut words: Vec<&[u8]> = vec![b"EXISTS"];
             words.extend(self.keys.iter().filter_map(|&key| command.arg(key)));
             build::command(&mut out, words);
@@ -125,23 +127,23 @@ impl Patient {
         out
     }
 
-    fn with_command(&self, act: impl FnOnce(&resp::Command<'_>)) {
-        // It was scanned before, under the client's own limits.
-        let mut scanner = CommandScanner::new(Limits {
-            command_bytes_max: usize::MAX,
-            bulk_bytes_max: usize::MAX,
-            ..Limits::default()
-        });
-        if let Ok(Scan::Command { .. }) = scanner.scan(&self.raw) {
-            act(&scanner.command(&self.raw));
-        }
-    }
-
     /// The reply when the time is up: the same for all commands that wait.
     fn in_vain(&self) -> Bytes {
         let mut out = BytesMut::new();
         build::null_array(&mut out, self.protocol);
         out.freeze()
+    }
+}
+
+/// Scans a command again that was scanned before, under the client's own limits.
+pub(super) fn with_command(raw: &[u8], act: impl FnOnce(&resp::Command<'_>)) {
+    let mut scanner = CommandScanner::new(Limits {
+        command_bytes_max: usize::MAX,
+        bulk_bytes_max: usize::MAX,
+        ..Limits::default()
+    });
+    if let Ok(Scan::Command { .. }) = scanner.scan(raw) {
+        act(&scanner.command(raw));
     }
 }
 

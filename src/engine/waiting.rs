@@ -31,15 +31,17 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::Instant;
 
-use super::Engine;
 use super::blocking::{Berth, Taken, Unblock};
 use super::channels::Hub;
 use super::inbox::{Inbox, Reply};
 use super::lanes::Links;
+use super::patient::with_command;
+use super::{Answer, Engine};
 use crate::backend::{Failure, How};
 use crate::keyspace::Place;
 use crate::resp::{self, Kind, Protocol, build};
-use crate::txn::script;
+use crate::txn::plan::Plan;
+use crate::txn::{Part, script};
 
 /// What CLIENT UNBLOCK … ERROR gives.
 const UNBLOCKED: &[u8] = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
@@ -74,6 +76,8 @@ pub struct Wait {
     pub links: Links,
     /// Its protocol.
     pub protocol: Protocol,
+    /// Its database.
+    pub db: u16,
     /// The keys, in the order of the arguments.
     pub sources: Vec<Source>,
     /// How their replies become one.
@@ -111,7 +115,7 @@ impl Engine {
 
     /// The same, without a task of its own.
     pub async fn wait_here(
-        &self,
+        self: &Rc<Self>,
         hub: &Rc<Hub>,
         wait: Wait,
         taken: Taken,
@@ -132,7 +136,7 @@ impl Engine {
     }
 
     async fn wait_until(
-        &self,
+        self: &Rc<Self>,
         hub: &Rc<Hub>,
         wait: &Wait,
         berth: &Berth,
@@ -180,7 +184,7 @@ impl Engine {
     }
 
     /// From the first key with data, if any has.
-    async fn take_first(&self, wait: &Wait) -> Result<Option<Bytes>, Failure> {
+    async fn take_first(self: &Rc<Self>, wait: &Wait) -> Result<Option<Bytes>, Failure> {
         loop {
             let Some(mut found) = self.first_with_data(wait, wait.sources.len()).await? else {
                 return Ok(None);
@@ -214,7 +218,15 @@ impl Engine {
     }
 
     /// What the command gives for this key; None when it gives nothing.
-    async fn take_from(&self, wait: &Wait, source: &Source) -> Result<Option<Bytes>, Failure> {
+    async fn take_from(
+        self: &Rc<Self>,
+        wait: &Wait,
+        source: &Source,
+    ) -> Result<Option<Bytes>, Failure> {
+        if self.is_fenced() && wait.take != Take::Streams {
+            let reply = self.take_fenced(wait, source).await;
+            return Ok((!resp::kind(&reply).is_null()).then_some(reply));
+        }
         let mut request = BytesMut::from(script::MULTI);
         request.extend_from_slice(&source.command);
         request.extend_from_slice(script::EXEC);
@@ -226,6 +238,25 @@ impl Engine {
         Ok(first
             .filter(|reply| !resp::kind(reply).is_null())
             .map(|first| reply.slice_ref(first)))
+    }
+
+    /// The same, as any write is done while the fence is up.
+    async fn take_fenced(self: &Rc<Self>, wait: &Wait, source: &Source) -> Bytes {
+        let place = Part {
+            shard: source.place.shard,
+            db: wait.db,
+        };
+        let mut plan = Plan::new(wait.protocol);
+        with_command(&source.command, |command| {
+            let key = command.args().position(|arg| arg == &source.key[..]);
+            plan.add_whole(place, command, &[key.unwrap_or_default()]);
+        });
+        let replies = Inbox::<Bytes>::new();
+        let inbox = Rc::clone(&replies);
+        self.transact(plan, Answer::Bare, move |reply| {
+            inbox.push(Bytes::copy_from_slice(reply));
+        });
+        replies.next(None).await.unwrap_or_default()
     }
 
     /// Sends over the client's link; the reply comes when nothing of its slot is settling.
@@ -250,7 +281,7 @@ impl Engine {
     }
 
     /// Reads all streams until two rounds agree.
-    async fn read_streams(&self, wait: &Wait) -> Result<Option<Bytes>, Failure> {
+    async fn read_streams(self: &Rc<Self>, wait: &Wait) -> Result<Option<Bytes>, Failure> {
         let mut before = self.read_each(wait).await?;
         for _ in 1..ROUNDS_MAX {
             if before.is_none() {
@@ -266,7 +297,7 @@ impl Engine {
     }
 
     /// Reads all streams once, at once. What was read is handed on, whatever else failed.
-    async fn read_each(&self, wait: &Wait) -> Result<Option<Bytes>, Failure> {
+    async fn read_each(self: &Rc<Self>, wait: &Wait) -> Result<Option<Bytes>, Failure> {
         let reads = wait
             .sources
             .iter()

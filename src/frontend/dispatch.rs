@@ -17,10 +17,12 @@ use super::refusal::{self, fixed};
 use super::roster::Entry;
 use super::session::{Session, Want};
 use super::subscriber::Subscriber;
+use super::waiting::can_be_taken_apart;
 use super::whole::Queued;
 use crate::backend::{How, Isolation, Link, ReplySink};
 use crate::engine::Answer;
 use crate::engine::blocking::Berth;
+use crate::engine::fence::Writes;
 use crate::engine::lanes::Links;
 use crate::engine::patient::Patient;
 use crate::engine::watching::Watching;
@@ -63,7 +65,7 @@ pub struct Dispatcher {
     /// The generation of the users when the last MULTI began.
     pub(super) queued_under: u64,
     /// Argument numbers of keys; kept for its memory.
-    keys: Vec<usize>,
+    pub(super) keys: Vec<usize>,
     counts: Counts,
     /// What the client has set its connection to, and the links of that lane.
     pub(super) lane: Lane,
@@ -71,6 +73,9 @@ pub struct Dispatcher {
     is_closing: bool,
     /// Split reads may be under way.
     pub(super) is_reading_split: bool,
+    /// What is not answered may be writes that the fence keeps waiting.
+    pub(super) is_fencing: bool,
+    pub(super) writes: Rc<Writes>,
     /// A command that waits for data.
     pub(super) waiting: Option<AbortHandle>,
     /// How others end that.
@@ -111,6 +116,8 @@ impl Dispatcher {
             is_guarded: context.gate.is_guarded(),
             badge: Badge::first(&context.gate),
             queued_under: 0,
+            writes: Writes::new(session.id),
+            is_fencing: false,
             context,
             session,
             multi: None,
@@ -190,6 +197,9 @@ impl Dispatcher {
         }
         if self.multi.is_some() {
             return self.in_multi(spec, command);
+        }
+        if self.must_wait_behind_writes(spec) {
+            return Flow::Wait;
         }
         match spec.treatment {
             Treatment::Route => self.route(spec, command),
@@ -323,6 +333,9 @@ impl Dispatcher {
     }
 
     fn forward_to(&mut self, place: Place, spec: &CommandSpec, command: &Command<'_>) -> Flow {
+        if self.is_fenced(spec) {
+            return self.write_fenced(place, spec, command);
+        }
         let isolation = self.context.engine.hold(Some(place.slot));
         self.forward(place.shard, command, isolation, family(spec))
     }
@@ -348,9 +361,15 @@ impl Dispatcher {
     /// behind it waits as well.
     fn block(&mut self, spec: &CommandSpec, command: &Command<'_>) -> Flow {
         let (shard, slots) = match self.home_of(spec, command) {
+            Ok(Home::Slot(place)) if self.is_fenced(spec) => {
+                return self.block_fenced(place, spec, command);
+            }
             Ok(Home::Slot(Place { shard, slot })) => (shard, vec![slot]),
             Ok(Home::Shard(shard)) if self.must_be_guarded(spec) => {
                 return self.block_guarded(shard, spec, command);
+            }
+            Ok(Home::Shard(_)) if self.is_read_as_one(spec, command) => {
+                return self.block_over(spec, command);
             }
             Ok(Home::Shard(shard)) => (shard, self.slots(command)),
             Ok(Home::Nowhere) => return self.keyless(spec, command),
@@ -379,8 +398,18 @@ impl Dispatcher {
         self.context.engine.is_strict() && !spec.is(Flag::ReadOnly)
     }
 
+    /// Whether what waits for streams in several slots must see them at one instant.
+    fn is_read_as_one(&self, spec: &CommandSpec, command: &Command<'_>) -> bool {
+        self.context.engine.is_strict() && can_be_taken_apart(spec, command)
+    }
+
     /// The same over several slots, for what changes data.
-    fn block_guarded(&mut self, shard: u16, spec: &CommandSpec, command: &Command<'_>) -> Flow {
+    pub(super) fn block_guarded(
+        &mut self,
+        shard: u16,
+        spec: &CommandSpec,
+        command: &Command<'_>,
+    ) -> Flow {
         if !self.session.is_now(Want::Idle) {
             return Flow::Wait;
         }
@@ -393,7 +422,7 @@ impl Dispatcher {
             },
             protocol: self.lane.protocol,
             raw: raw.freeze(),
-            keys: self.keys.clone(),
+            keys: self.key_numbers(spec),
             limit: patience::limit(&spec.name, command),
         };
         let slot = self.session.open_slot();
@@ -433,7 +462,8 @@ impl Dispatcher {
         isolation: Isolation,
         family: Family,
     ) -> Flow {
-        if family != Family::Read && self.must_wait_for_split_read() {
+        if self.must_wait_for_fence() || (family != Family::Read && self.must_wait_for_split_read())
+        {
             return Flow::Wait;
         }
         if command.is_canonical() {
@@ -485,6 +515,9 @@ impl Dispatcher {
     /// A read over several slots, perhaps on several shards: one request each, checked by the
     /// shards' epochs. See [`Gather`].
     fn read_by_epoch(&mut self, pieces: Pieces, command: &Command<'_>) -> Flow {
+        if self.must_wait_for_fence() {
+            return Flow::Wait;
+        }
         let slot = self.session.open_slot();
         let (session, context) = (Rc::clone(&self.session), Rc::clone(&self.context));
         let on = (self.lane, Rc::clone(&self.links));

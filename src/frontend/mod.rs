@@ -24,6 +24,7 @@ mod channels;
 pub mod client;
 mod clients;
 pub mod dispatch;
+mod fence;
 mod flush;
 pub mod gather;
 pub mod lane;

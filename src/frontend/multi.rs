@@ -15,7 +15,7 @@ use super::session::Want;
 use crate::backend::How;
 use crate::engine::{Answer, errors};
 use crate::failpoint;
-use crate::keyspace::{Channels, CommandSpec, Lookup, Own, Treatment};
+use crate::keyspace::{Channels, CommandSpec, Flag, Lookup, Own, Treatment};
 use crate::metrics::{ErrorKind, Family, Limit};
 use crate::resp::{Command, CommandScanner, Kind, Lane, Scan, build, is_error, kind};
 use crate::txn::plan::{Home, Misplaced, Plan};
@@ -36,6 +36,9 @@ impl Dispatcher {
 
     /// A command between MULTI and EXEC whose number of arguments is right.
     pub(super) fn in_multi(&mut self, spec: &CommandSpec, command: &Command<'_>) -> Flow {
+        if let Some(queue) = self.multi.as_mut().filter(|_| !spec.is(Flag::ReadOnly)) {
+            queue.mark_writing(spec.treatment);
+        }
         let target = match spec.treatment {
             Treatment::Own(Own::Exec) => return self.exec(),
             Treatment::Own(Own::Discard) => return self.discard(),
@@ -51,7 +54,7 @@ impl Dispatcher {
             Treatment::Own(Own::Client) if spec.name == "client|reply" => {
                 return self.reject(refusal::refused(spec, "is not supported inside MULTI"));
             }
-            _ if spec.is(crate::keyspace::Flag::NoMulti) => return self.reject(fixed::NO_MULTI),
+            _ if spec.is(Flag::NoMulti) => return self.reject(fixed::NO_MULTI),
             Treatment::Refused(reason) => return self.reject(refusal::refused(spec, reason)),
             Treatment::Whole(whole) if whole.is_of_keys() => {
                 return self.reject(refusal::refused(spec, OF_KEYS));
@@ -149,13 +152,17 @@ impl Dispatcher {
         let strict = self.context.engine.is_strict();
         let native = match queue.home() {
             Some(Home::Nowhere) => Some((self.any_shard(), None)),
-            Some(Home::Slot(place)) => Some((place.shard, Some(place.slot))),
+            Some(Home::Slot(place)) if !self.context.engine.is_fenced() || !queue.may_write() => {
+                Some((place.shard, Some(place.slot)))
+            }
             Some(Home::Shard(shard)) if !strict => Some((shard, None)),
             _ => None,
         };
         let native = native.filter(|_| !self.must_look_again());
-        // Behind a split read that may have to be repeated, or on several shards.
-        let must_not_overtake = native.is_none() || self.is_reading_split;
+        // Behind a write that waits, or a split read that may have to be repeated; or on several
+        // shards.
+        let is_behind_writes = self.must_wait_for_fence();
+        let must_not_overtake = is_behind_writes || native.is_none() || self.is_reading_split;
         if must_not_overtake && !self.session.is_now(Want::Idle) {
             self.multi = Some(queue);
             return Flow::Wait;

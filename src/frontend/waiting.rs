@@ -35,7 +35,7 @@ struct Parts {
 }
 
 impl Dispatcher {
-    /// A command that waits, with keys on several shards.
+    /// A command that waits, with keys in several slots or behind the fence.
     pub(super) fn block_over(&mut self, spec: &CommandSpec, command: &Command<'_>) -> Flow {
         if is_unbalanced(spec, command) {
             // The server says it best.
@@ -58,6 +58,7 @@ impl Dispatcher {
         let wait = Wait {
             links: Rc::clone(&self.links),
             protocol: self.lane.protocol,
+            db: self.lane.db,
             take: parts.take,
             until: parts.limit.map(|limit| Instant::now() + limit),
             sources: sources(&parts, &self.context.topology),
@@ -155,6 +156,11 @@ fn is_unbalanced(spec: &CommandSpec, command: &Command<'_>) -> bool {
     let mut args = command.args().skip(skip);
     let found = args.find(|arg| arg.eq_ignore_ascii_case(b"streams"));
     found.is_some() && !args.count().is_multiple_of(2)
+}
+
+/// Whether a command that waits can be given in pieces, one for each key.
+pub(super) fn can_be_taken_apart(spec: &CommandSpec, command: &Command<'_>) -> bool {
+    take_apart(spec, command).is_some()
 }
 
 fn take_apart(spec: &CommandSpec, command: &Command<'_>) -> Option<Parts> {

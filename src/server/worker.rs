@@ -337,6 +337,7 @@ fn times(config: &Config) -> Times {
     };
     Times {
         strict: config.isolation == IsolationLevel::Strict && config.shards.len() > 1,
+        fenced: config.fence,
         lock_wait: config.lock_wait,
         retention: config.decision_retention,
         limits,

@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 
 use super::plan::Home;
-use crate::keyspace::Place;
+use crate::keyspace::{Place, Treatment};
 use crate::resp::Command;
 
 /// Where a queued command will run.
@@ -38,6 +38,7 @@ pub struct Queue {
     raw: BytesMut,
     items: Vec<(usize, Target)>,
     is_broken: bool,
+    may_write: bool,
 }
 
 impl Queue {
@@ -50,6 +51,16 @@ impl Queue {
     /// A command was refused: EXEC will answer EXECABORT.
     pub fn mark_broken(&mut self) {
         self.is_broken = true;
+    }
+
+    /// A command that is not known to only read is about to be queued.
+    pub fn mark_writing(&mut self, treatment: Treatment) {
+        self.may_write |= !matches!(treatment, Treatment::Own(_) | Treatment::Anywhere);
+    }
+
+    /// Whether one of the commands may change data.
+    pub fn may_write(&self) -> bool {
+        self.may_write
     }
 
     /// Whether EXEC must answer EXECABORT.

@@ -65,10 +65,10 @@ impl Dispatcher {
             };
         }
         match (self.home_of(spec, command), code) {
-            (Ok(Home::Slot(place)), Code::Text(source)) => {
+            (Ok(Home::Slot(place)), Code::Text(source)) if !self.is_fenced(spec) => {
                 self.run_by_name(place, spec, command, &source)
             }
-            (Ok(Home::Shard(_)), Code::Text(source)) => {
+            (Ok(Home::Slot(_) | Home::Shard(_)), Code::Text(source)) => {
                 let raw = as_eval(spec, command, &source);
                 self.again(&raw, Self::route)
             }
@@ -171,7 +171,7 @@ impl Dispatcher {
     }
 
     fn run_guarded(&mut self, shard: u16, raw: &[u8], source: Bytes) -> Flow {
-        if self.must_wait_for_split_read() {
+        if self.must_wait_for_fence() || self.must_wait_for_split_read() {
             return Flow::Wait;
         }
         let slot = self.session.open_slot();
@@ -210,7 +210,7 @@ impl Dispatcher {
         command: &Command<'_>,
         source: &Bytes,
     ) -> Flow {
-        if self.must_wait_for_split_read() {
+        if self.must_wait_for_fence() || self.must_wait_for_split_read() {
             return Flow::Wait;
         }
         let Some(sha) = command.arg(1).and_then(sha_named) else {
