@@ -229,7 +229,7 @@ impl Commands {
             let known = about(known);
             known != name && (name.contains('@') || !known.starts_with(&inside))
         });
-        // A set of users that take everything back again and again does not grow.
+        // Without a table there are no bits that would tell.
         self.all &= !rule.starts_with('-');
         self.rules.push(rule);
     }

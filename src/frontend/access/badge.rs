@@ -261,7 +261,7 @@ fn text(why: Denied, name: &str) -> String {
                 .into()
         }
         Denied::SortOption(option) => {
-            format!("ERR {option} option of SORT denied due to insufficient ACL permissions")
+            format!("ERR {option} option of SORT denied due to insufficient ACL permissions.")
         }
         Denied::Script => format!(
             "NOPERM this user has no permissions to run the '{name}' command: what a script calls cannot be checked on the shards, so scripts are for users who may do everything, unless acl-trust-scripts is set"
