@@ -42,6 +42,7 @@ pub fn command() -> Command {
         .subcommand(dev_command())
         .subcommand(check_command())
         .subcommand(txn_command())
+        .subcommand(map_command())
         .subcommand(asking(
             "audit",
             "Say how consistent the shards are, what is left over, and what puts promises at risk",
@@ -169,6 +170,21 @@ fn txn_command() -> Command {
         .subcommands([list, show, status, resolve])
 }
 
+fn map_command() -> Command {
+    Command::new("map")
+        .about("Show or change the shard map that the shards note, straight against them")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands([
+            asking("show", "Show what every shard notes of the shard map"),
+            asking(
+                "adopt",
+                "Make these shards, in this order, those of a new map; stop every lockstep first. \
+                 No key is moved",
+            ),
+        ])
+}
+
 /// A command that asks the shards.
 fn asking(name: &'static str, about: &'static str) -> Command {
     let command = Command::new(name)
@@ -200,7 +216,7 @@ pub fn invocation(matches: &ArgMatches, environment: Vec<(String, String)>) -> I
                 json: matches.get_flag("json"),
             },
         ),
-        Some(("txn", matches)) => match matches.subcommand() {
+        Some(("txn" | "map", matches)) => match matches.subcommand() {
             Some((verb, matches)) => Invocation::Ask(
                 sources(matches, file(matches), environment),
                 console::Options {
@@ -208,7 +224,7 @@ pub fn invocation(matches: &ArgMatches, environment: Vec<(String, String)>) -> I
                     json: matches.get_flag("json"),
                 },
             ),
-            // Not without a subcommand; see `txn_command`.
+            // Not without a subcommand; see `txn_command` and `map_command`.
             None => Invocation::Serve(Sources::default()),
         },
         _ => Invocation::Serve(sources(matches, file(matches), environment)),
@@ -221,6 +237,9 @@ fn question(verb: &str, matches: &ArgMatches) -> console::Question {
         TxnId::new(id)
     };
     match verb {
+        "adopt" => console::Question::AdoptMap,
+        // Of `map`: that of `txn` names one.
+        "show" if matches.try_contains_id("id").is_err() => console::Question::Map,
         "show" if matches.get_flag("redact") => console::Question::Show(id(), Redact::Yes),
         "show" => console::Question::Show(id(), Redact::No),
         "status" => console::Question::Status(id()),

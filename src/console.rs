@@ -35,6 +35,10 @@ pub enum Question {
     Resolve(TxnId, Order),
     /// How consistent the shards are.
     Audit,
+    /// What the shards note of the shard map.
+    Map,
+    /// To make these shards those of a new map.
+    AdoptMap,
 }
 
 /// A question and the form of its answer.
@@ -78,7 +82,7 @@ pub async fn run(config: Config, options: Options) -> Result<Answer, Failure> {
     let metrics = Arc::new(Metrics::new(&config.shards)?);
     let asking = async move {
         let turn = Rc::new(Turn::default());
-        let engine = server::engine(&config, &metrics, Arc::default(), &turn);
+        let engine = server::engine(&config, &metrics, Arc::default(), &turn, None);
         spawn_local(Rc::clone(&turn).flush_for_ever());
         spawn_local(tick(Rc::clone(&engine), turn));
         answer(&engine, options).await
@@ -101,6 +105,8 @@ async fn answer(engine: &Rc<Engine>, options: Options) -> Answer {
         Question::Show(id, redact) => print(&operator::show(engine, &id, redact).await, json),
         Question::Resolve(id, order) => print(&operator::resolve(engine, &id, order).await, json),
         Question::Audit => print(&operator::audit(engine).await, json),
+        Question::Map => print(&operator::map(engine).await, json),
+        Question::AdoptMap => print(&operator::adopt(engine).await, json),
         Question::Status(id) => print(&operator::told(engine, &id).await, json),
     }
 }

@@ -189,10 +189,14 @@ fn a_replica_in_a_shards_place_is_named() {
 #[test]
 fn different_maps_and_strange_keys_are_named() {
     let shards = sound(2);
-    shards.client(0).say("SET __lockstep:map a,b");
-    shards.client(1).say("SET __lockstep:map a,b");
+    let note = |shard: usize, note: &str| {
+        let mut client = shards.client(shard);
+        client.call(&["SET", "__lockstep:map", note]);
+    };
+    note(0, "f00 0 2 crc16/16384");
+    note(1, "f00 1 2 crc16/16384");
     assert_eq!(codes(&audit(&shards)), []);
-    shards.client(1).say("SET __lockstep:map b,a");
+    note(1, "bad 1 2 crc16/16384");
     finds(&shards, None, "maps");
     shards.client(1).say("DEL __lockstep:map");
     shards.client(0).say("SET __lockstep:strange 1");

@@ -8,6 +8,7 @@
 mod audit;
 mod forget;
 mod listing;
+mod map;
 mod plant;
 mod resolve;
 mod start;

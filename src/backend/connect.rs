@@ -1,4 +1,5 @@
-//! Opening a connection to a shard, and the greeting on it: AUTH, a name, our scripts.
+//! Opening a connection to a shard, and the greeting on it: AUTH, whether it is a shard of our map,
+//! a name, our scripts.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::Cause;
-use crate::resp::{Lane, Limits, Protocol, ReplyScanner, build, error_text, is_error};
+use crate::resp::{Lane, Limits, Protocol, ReplyScanner, as_bulk, build, error_text, is_error};
 use crate::transport::Stream;
 use crate::transport::tls::Connector;
 
@@ -28,23 +29,47 @@ pub struct Dial {
     pub connect_timeout: Duration,
     /// Lua sources to load before anything else is sent.
     pub scripts: Rc<[&'static str]>,
+    /// The shard's part in the shard map. A shard that notes another is not available, one that
+    /// notes none is made to. None: nobody asks.
+    pub member: Option<Rc<str>>,
+}
+
+/// Where a shard notes its part in the shard map; the name is that of `txn::names`, held equal by
+/// a test of the engine.
+pub(crate) const MAP: &[u8] = b"__lockstep:map";
+
+/// What is sent first on a connection.
+struct Greeting {
+    request: BytesMut,
+    replies: usize,
+    /// Which of them tells what the shard notes of the shard map.
+    noted: Option<usize>,
 }
 
 impl Dial {
     /// Connects and greets; then the connection is set to this lane. Nothing of the greeting
-    /// changes data.
+    /// changes data; only a shard that notes no shard map, as it is new or has lost its data, is
+    /// made to note ours.
     ///
     /// # Errors
     /// A text that names the shard and says what failed, its own words included.
     pub async fn connect(&self, lane: Lane) -> Result<Stream, Cause> {
         self.in_time(async {
-            let (greeting, replies) = self.greeting(lane);
+            let greeting = self.greeting(lane);
             let mut stream = self.open().await?;
-            let said = exchange(&mut stream, &greeting, replies).await?;
-            match said.iter().find(|reply| is_error(reply)) {
-                Some(error) => Err(String::from_utf8_lossy(error_text(error)).into_owned()),
-                None => Ok(stream),
+            let said = exchange(&mut stream, &greeting.request, greeting.replies).await?;
+            if let Some(error) = said.iter().find(|reply| is_error(reply)) {
+                return Err(String::from_utf8_lossy(error_text(error)).into_owned());
             }
+            if let (Some(member), Some(at)) = (&self.member, greeting.noted) {
+                match said.get(at).and_then(|reply| as_bulk(reply)) {
+                    Some(noted) => is_same(member, noted)?,
+                    None if lane.db == 0 => note(&mut stream, member).await?,
+                    // The first connection to a shard is one to database 0, and does it.
+                    None => {}
+                }
+            }
+            Ok(stream)
         })
         .await
     }
@@ -110,13 +135,18 @@ impl Dial {
         1
     }
 
-    fn greeting(&self, lane: Lane) -> (BytesMut, usize) {
+    fn greeting(&self, lane: Lane) -> Greeting {
         let mut out = BytesMut::new();
         let mut replies = self.authenticate(&mut out);
+        let noted = self.member.is_some().then_some(replies);
         let mut command = |args: &[&[u8]]| {
             build::command(&mut out, args);
             replies += 1;
         };
+        // It is in database 0.
+        if self.member.is_some() {
+            command(&[b"GET", MAP]);
+        }
         if lane.protocol == Protocol::Resp3 {
             command(&[b"HELLO", b"3"]);
         }
@@ -127,8 +157,38 @@ impl Dial {
         for script in &*self.scripts {
             command(&[b"SCRIPT", b"LOAD", script.as_bytes()]);
         }
-        (out, replies)
+        Greeting {
+            request: out,
+            replies,
+            noted,
+        }
     }
+}
+
+/// Whether the shard notes this.
+fn is_same(member: &str, noted: &[u8]) -> Result<(), String> {
+    match noted == member.as_bytes() {
+        true => Ok(()),
+        false => Err(format!(
+            "it belongs to another shard map: it notes '{}', here it is '{member}' (lockstep map \
+             show tells more)",
+            noted.escape_ascii()
+        )),
+    }
+}
+
+/// Makes a shard note this that notes nothing, unless somebody else was faster.
+async fn note(stream: &mut Stream, member: &str) -> Result<(), String> {
+    let mut request = BytesMut::new();
+    build::command(
+        &mut request,
+        [b"SET", MAP, member.as_bytes(), b"NX", b"GET"],
+    );
+    let said = exchange(stream, &request, 1).await?;
+    // One that takes no writes now is asked again on the next connection.
+    said.first()
+        .and_then(|reply| as_bulk(reply))
+        .map_or(Ok(()), |noted| is_same(member, noted))
 }
 
 /// Writes, and reads exactly so many replies.

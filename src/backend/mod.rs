@@ -35,6 +35,8 @@ use std::rc::Rc;
 
 pub use armed::Armed;
 pub use connect::Dial;
+#[cfg(test)]
+pub(crate) use connect::MAP;
 pub use hold::Isolation;
 pub use link::Link;
 pub use pinned::{Pinned, Pool};

@@ -150,6 +150,7 @@ mod tests {
             password: String::new(),
             connect_timeout: Duration::from_millis(1),
             scripts: Rc::new([]),
+            member: None,
         };
         let options = LinkOptions {
             request_timeout: Duration::from_secs(1),

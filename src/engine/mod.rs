@@ -556,6 +556,11 @@ fn told(outcome: &Outcome) -> Told {
     }
 }
 
+/// 64 random bits as text, to tell apart what never meets.
+pub(crate) fn random_id() -> String {
+    format!("{:016x}", random())
+}
+
 /// A random number for spreading load; not for secrets.
 pub fn random() -> u64 {
     getrandom::u64().unwrap_or(0x9E37_79B9)
@@ -570,6 +575,7 @@ mod tests {
     /// What links ask at the end of a batch is about the keys that the scripts write.
     #[test]
     fn links_ask_for_what_scripts_write() {
+        assert_eq!(crate::backend::MAP, names::MAP);
         let questions: [(&[u8], &[u8], &[u8]); 5] = [
             (armed::WATCH_SETTLING, b"WATCH", names::SETTLING),
             (hold::EXISTS_SETTLING, b"EXISTS", names::SETTLING),

@@ -2,6 +2,7 @@
 //!
 //! * [`slot`]: key → slot, the function of Redis Cluster;
 //! * [`topology`]: slot → shard, an immutable snapshot;
+//! * [`membership`]: what each shard notes of the map it is part of;
 //! * [`table`]: which arguments of a command are keys, learned from the shards' own `COMMAND`;
 //! * [`treatment`]: what lockstep does with each command;
 //! * [`compatibility`]: how far each command works;
@@ -12,6 +13,7 @@
 pub mod compatibility;
 pub mod glob;
 pub mod keys;
+pub mod membership;
 pub mod services;
 pub mod slot;
 pub mod table;

@@ -8,6 +8,7 @@
 //! * [`mod@resolve`]: finishing one, by the rules of recovery ([`forecast`] says beforehand how that
 //!   goes), or [`forget`]ting what is left of it;
 //! * [`mod@audit`]: how consistent the shards are, and what puts that at risk;
+//! * [`mod@map`]: whether the shards are those of one shard map, and adopting another;
 //! * [`look`] asks the shards, [`sight`] is what they say, [`render`] how people, programs and
 //!   clients are told.
 //!
@@ -19,6 +20,7 @@ pub mod forecast;
 mod forget;
 mod list;
 mod look;
+mod map;
 mod render;
 mod resolve;
 mod show;
@@ -27,6 +29,7 @@ mod status;
 
 pub use audit::{Audit, audit};
 pub use list::{Listing, list};
+pub use map::{Map, adopt, map};
 pub use render::{Report, reply};
 pub use resolve::{Order, Resolution, Wish, refusal, resolve};
 pub use show::{Redact, Shown, show};

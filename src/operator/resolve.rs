@@ -80,6 +80,10 @@ pub async fn resolve(engine: &Rc<Engine>, id: &TxnId, order: Order) -> Resolutio
             .map(|shard| engine.address(shard).to_owned())
             .collect(),
     };
+    if let Some(why) = super::map::map(engine).await.disagreement() {
+        this.verdict = Err(why);
+        return this;
+    }
     this.verdict = match order.wish {
         Wish::Forget => this.forget(engine, order).await,
         Wish::Finish | Wish::Commit | Wish::Abort => this.finish(engine, order).await,

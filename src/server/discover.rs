@@ -10,6 +10,7 @@ use super::{StartError, safety};
 use crate::backend::Dial;
 use crate::config::{Address, Config};
 use crate::keyspace::CommandTable;
+use crate::keyspace::membership::Membership;
 use crate::readiness::Readiness;
 use crate::resp::{self, Lane, Limits, ReplyScanner, Value, build};
 use crate::shutdown::Shutdown;
@@ -44,8 +45,19 @@ pub(super) fn connector(config: &Config) -> Option<Connector> {
     Some(Connector::new(ca.into(), identity, name))
 }
 
-/// How to reach a shard.
-pub(crate) fn dial(config: &Config, address: &Address) -> Dial {
+/// How to reach the shards, in order. With the id of a shard map, only as long as they are its
+/// shards.
+pub(super) fn dials(config: &Config, map: Option<&str>) -> impl Iterator<Item = Dial> {
+    let count = config.shards.len() as u16;
+    let shards = config.shards.iter().zip(0..);
+    shards.map(move |(address, number)| Dial {
+        member: map.map(|map| Membership::new(map, number, count).to_string().into()),
+        ..dial(config, address)
+    })
+}
+
+/// How to reach a shard, whatever map it is of.
+fn dial(config: &Config, address: &Address) -> Dial {
     Dial {
         address: address.to_string(),
         tls: connector(config),
@@ -60,6 +72,7 @@ pub(crate) fn dial(config: &Config, address: &Address) -> Dial {
             .iter()
             .map(|script| script.source())
             .collect(),
+        member: None,
     }
 }
 
@@ -151,13 +164,28 @@ async fn ask_until_answered(
     readiness: &Readiness,
     shutdown: &Shutdown,
 ) -> Result<Asked, StartError> {
+    until_done(config, address, readiness, shutdown, || {
+        ask(config, address)
+    })
+    .await
+}
+
+/// Tries again and again, with readiness saying what fails, until it is done or the process is
+/// to stop.
+pub(super) async fn until_done<T, F: Future<Output = Result<T, String>>>(
+    config: &Config,
+    address: &Address,
+    readiness: &Readiness,
+    shutdown: &Shutdown,
+    attempt: impl Fn() -> F,
+) -> Result<T, StartError> {
     let objection = format!("shard {address}");
     let mut wait = config.reconnect_backoff_min;
     loop {
-        match ask(config, address).await {
-            Ok(asked) => {
+        match attempt().await {
+            Ok(done) => {
                 readiness.clear(&objection);
-                return Ok(asked);
+                return Ok(done);
             }
             Err(why) => {
                 tracing::warn!(shard = %address, %why, "cannot start without this shard; trying again");
@@ -175,14 +203,11 @@ async fn ask_until_answered(
 }
 
 async fn ask(config: &Config, address: &Address) -> Result<Asked, String> {
-    let stream = dial(config, address)
-        .connect(Lane::FIRST)
-        .await
-        .map_err(|cause| cause.to_string())?;
-    let replies = timeout(config.request_timeout, exchange(stream))
-        .await
-        .map_err(|_| "no answer in time".to_owned())?;
-    let replies = replies.map_err(|error| error.to_string())?;
+    let mut request = BytesMut::new();
+    build::command(&mut request, ["COMMAND"]);
+    build::command(&mut request, ["INFO"]);
+    build::command(&mut request, ["CONFIG", "GET", "databases"]);
+    let replies = dialogue(config, address, &request, 3).await?;
     let [commands, info, databases] = &replies[..] else {
         return Err("an answer is missing".into());
     };
@@ -213,19 +238,30 @@ fn databases_told(reply: &[u8]) -> u16 {
     })
 }
 
-async fn exchange(mut stream: Stream) -> std::io::Result<Vec<Bytes>> {
-    let mut request = BytesMut::new();
-    build::command(&mut request, ["COMMAND"]);
-    build::command(&mut request, ["INFO"]);
-    build::command(&mut request, ["CONFIG", "GET", "databases"]);
-    stream.write_all(&request).await?;
+/// A connection of its own, this request, so many replies.
+pub(super) async fn dialogue(
+    config: &Config,
+    address: &Address,
+    request: &[u8],
+    count: usize,
+) -> Result<Vec<Bytes>, String> {
+    let connected = dial(config, address).connect(Lane::FIRST).await;
+    let stream = connected.map_err(|cause| cause.to_string())?;
+    match timeout(config.request_timeout, exchange(stream, request, count)).await {
+        Ok(replies) => replies.map_err(|error| error.to_string()),
+        Err(_) => Err("no answer in time".to_owned()),
+    }
+}
+
+async fn exchange(mut stream: Stream, request: &[u8], count: usize) -> std::io::Result<Vec<Bytes>> {
+    stream.write_all(request).await?;
     stream.flush().await?;
     let (mut buffer, mut scanner, mut replies) = (
         BytesMut::new(),
         ReplyScanner::new(Limits::default()),
         Vec::new(),
     );
-    while replies.len() < 3 {
+    while replies.len() < count {
         match scanner.scan(&buffer).map_err(std::io::Error::other)? {
             Some(len) => replies.push(buffer.split_to(len).freeze()),
             None if stream.read_buf(&mut buffer).await? == 0 => {

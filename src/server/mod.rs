@@ -3,12 +3,14 @@
 //!
 //! * [`discover`]: the shards' command table and version;
 //! * [`listeners`]: where clients come in;
+//! * [`map`]: whether the shards are those of one shard map, in its order;
 //! * [`safety`]: which shards are not served;
 //! * [`standing`]: whether a shard can be reached, over all workers;
 //! * [`worker`]: one thread, one runtime, everything a client needs, shared with no other thread.
 
 mod discover;
 mod listeners;
+mod map;
 mod safety;
 mod standing;
 mod worker;
@@ -78,6 +80,8 @@ pub(crate) struct Common {
     pub config: Arc<Config>,
     pub metrics: Arc<Metrics>,
     pub topology: Arc<Topology>,
+    /// The id of the shard map.
+    pub map: Arc<str>,
     pub table: Arc<CommandTable>,
     pub info: Arc<ServerInfo>,
     pub turnstile: Arc<Turnstile>,
@@ -128,6 +132,7 @@ impl Server {
             connector.check()?;
         }
         let gate = Gate::open(&config, &learned.table).map_err(StartError::Users)?;
+        let map = map::claim(&config, &readiness, &shutdown).await?;
         let acceptor = listeners::acceptor(&config)?;
         let listener = Listeners::open(&config).await?;
         let address = listener.address().map_err(StartError::Worker)?;
@@ -139,6 +144,7 @@ impl Server {
         let common = Common {
             metrics,
             topology: Arc::new(Topology::new(addresses)),
+            map: map.into(),
             table: Arc::new(learned.table),
             info: Arc::new(ServerInfo {
                 redis_version: learned.redis_version,

@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 
-use super::discover::dial;
+use super::discover::dials;
 use super::{Accepted, Common, HANDOVER_MAX};
 use crate::backend::feed::Feed;
 use crate::backend::link::LinkOptions;
@@ -200,7 +200,8 @@ fn context(common: &Common) -> Rc<Context> {
     let config = &common.config;
     let turn = Rc::new(Turn::default());
     let turnstile = Arc::clone(&common.turnstile);
-    let engine = engine(config, &common.metrics, turnstile, &turn);
+    let map = Some(&*common.map);
+    let engine = engine(config, &common.metrics, turnstile, &turn, map);
     let hub = hub(common, &turn);
     Rc::new(Context {
         config: Arc::clone(config),
@@ -224,11 +225,16 @@ fn context(common: &Common) -> Rc<Context> {
 /// Subscriptions over a feed for each shard; the feeds run as tasks from now on.
 fn hub(common: &Common, turn: &Rc<Turn>) -> Rc<Hub> {
     let config = &common.config;
-    let shards = config.shards.iter().zip(&common.metrics.shards);
-    let feeds = shards.enumerate().map(|(number, (address, metrics))| {
+    let dials = dials(config, Some(&common.map)).zip(&common.metrics.shards);
+    let feeds = dials.enumerate().map(|(number, (dial, metrics))| {
         let options = link_options(config, limits(config));
-        let (dial, turn) = (dial(config, address), Rc::clone(turn));
-        Feed::new(number as u16, dial, options, turn, metrics.clone())
+        Feed::new(
+            number as u16,
+            dial,
+            options,
+            Rc::clone(turn),
+            metrics.clone(),
+        )
     });
     let hub = Hub::new(
         feeds.collect(),
@@ -250,17 +256,18 @@ fn limits(config: &Config) -> Limits {
 }
 
 /// Links and pools to all shards, and the engine over them. Must run on a thread with local
-/// tasks; the links run as such from now on.
+/// tasks; the links run as such from now on. With the id of a shard map no connection is used
+/// whose shard notes another.
 pub(crate) fn engine(
     config: &Config,
     metrics: &Arc<Metrics>,
     turnstile: Arc<Turnstile>,
     turn: &Rc<Turn>,
+    map: Option<&str>,
 ) -> Rc<Engine> {
     let limits = limits(config);
     let mut ways = Vec::new();
-    for (address, metrics) in config.shards.iter().zip(&metrics.shards) {
-        let dial = dial(config, address);
+    for (dial, metrics) in dials(config, map).zip(&metrics.shards) {
         let link = Link::new(
             dial.clone(),
             Lane::FIRST,

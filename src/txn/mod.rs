@@ -100,6 +100,7 @@
 //! | `__lockstep:index` | hash | slot → id, from prepare to release |
 //! | `__lockstep:settling` | hash | slot → id, from apply (watched slots: from a conditional prepare) to release |
 //! | `__lockstep:epoch` | string | counts the prepares that succeeded, for ever |
+//! | `__lockstep:map` | string | the shard's part in the shard map, see [`crate::keyspace::membership`] |
 //! | `__lockstep:markers` | sorted set | ids that left a marker or tombstone, by when it expires |
 //!
 //! Every prepare moves the epoch, that of a branch that only reads as well, though split reads

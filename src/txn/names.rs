@@ -22,7 +22,7 @@ pub const EPOCH: &[u8] = b"__lockstep:epoch";
 /// A sorted set of the ids that left a marker or a tombstone, by when it expires: so that a FLUSHALL
 /// and DBSIZE find them without looking at every key. It may name some that are gone.
 pub const MARKERS: &[u8] = b"__lockstep:markers";
-/// The shard map as this shard knows it, see [`super::map`].
+/// This shard's part in the shard map, see [`crate::keyspace::membership`].
 pub const MAP: &[u8] = b"__lockstep:map";
 /// What stands for every slot of a shard, among slots: held by transactions that touch the whole
 /// keyspace, like FLUSHALL. It conflicts with every other, and stands alone in its list of keys.

@@ -18,6 +18,7 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 
 use super::look::{self, Depth, Look};
+use super::map;
 use super::render::{self, Report};
 use super::sight::{Case, Condition, Sight};
 use crate::engine::Engine;
@@ -27,10 +28,6 @@ use finding::{Finding, Severity};
 
 /// Transactions that are named at most.
 const NAMED_MAX: usize = 50;
-/// The shard map, where it is kept: every lockstep must have the same.
-const MAP: &[u8] = b"__lockstep:map";
-/// Names under our prefix that are known without being transactions'.
-const HOUSEKEEPING: &[&[u8]] = &[MAP];
 
 /// How the transactions stand that one shard knows.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -140,8 +137,7 @@ fn leftovers(look: &Look, lock_ttl_ms: u64) -> Vec<Finding> {
     }
     for (shard, holdings) in (0..).zip(&look.holdings) {
         let others = holdings.iter().flat_map(|holdings| &holdings.others);
-        let unknown = others.filter(|key| !HOUSEKEEPING.contains(&key.as_slice()));
-        findings.extend(unknown.take(NAMED_MAX).map(|key| {
+        findings.extend(others.take(NAMED_MAX).map(|key| {
             let text = format!(
                 "has a key of lockstep's prefix that is none of this version's: {}",
                 render::printable(key)
@@ -190,22 +186,8 @@ fn of_case(case: &Case, lock_ttl_ms: u64) -> Finding {
 
 /// Whether all shards have the same shard map, where they have one.
 async fn maps(engine: &Rc<Engine>) -> Option<Finding> {
-    let maps = join_all((0..engine.shards()).map(|shard| async move {
-        // A type that this version does not write is compared all the same.
-        let string = look::command(engine, shard, &[b"GET", MAP]).await;
-        match string {
-            Ok(reply) => Some(reply),
-            Err(_) => look::command(engine, shard, &[b"HGETALL", MAP]).await.ok(),
-        }
-    }));
-    let mut known: Vec<_> = maps.await.into_iter().flatten().collect();
-    known.retain(|map| !resp::kind(map).is_null());
-    known.sort_unstable();
-    known.dedup();
-    (known.len() > 1).then(|| {
-        let text = format!("the shards were given {} different shard maps: some lockstep has other shards, or another order", known.len());
-        Finding::new(Severity::Error, None, "maps", text)
-    })
+    let text = map::map(engine).await.disagreement()?;
+    Some(Finding::new(Severity::Error, None, "maps", text))
 }
 
 /// By how many milliseconds a shard's clock is ahead of this machine's.
