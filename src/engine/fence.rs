@@ -13,11 +13,11 @@
 //! What one client pipelines to a shard runs in order. What waits for the armed connection keeps
 //! it, and when a write of a client is handed back, so are all that it has sent behind it, before
 //! anything else happens. From then on they go one after the other, and what the client sends
-//! meanwhile waits behind them ([`Writes`]). Between writes and everything else the frontend waits
+//! meanwhile to that shard waits behind them ([`Writes`]). Between writes and everything else the frontend waits
 //! until all is answered.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
@@ -52,9 +52,8 @@ pub struct Write {
 pub struct Writes {
     /// Tells this client from others.
     owner: u64,
-    waiting: RefCell<VecDeque<Write>>,
-    /// One after the other is being dealt with.
-    is_busy: Cell<bool>,
+    /// By shard; with an entry as long as one after the other is being dealt with there.
+    waiting: RefCell<BTreeMap<u16, VecDeque<Write>>>,
 }
 
 impl Writes {
@@ -63,8 +62,19 @@ impl Writes {
         Rc::new(Self {
             owner,
             waiting: RefCell::default(),
-            is_busy: Cell::new(false),
         })
+    }
+}
+
+impl Writes {
+    /// The next of those handed back on a shard; with none, its writes go the usual way again.
+    fn next(&self, shard: u16) -> Option<Write> {
+        let mut waiting = self.waiting.borrow_mut();
+        let next = waiting.get_mut(&shard)?.pop_front();
+        if next.is_none() {
+            waiting.remove(&shard);
+        }
+        next
     }
 }
 
@@ -99,12 +109,13 @@ impl Engine {
 
     /// Runs a write of a client behind all that it has given before.
     pub fn write_fenced(self: &Rc<Self>, writes: &Rc<Writes>, write: Write) {
-        if writes.is_busy.get() {
-            return writes.waiting.borrow_mut().push_back(write);
+        let shard = write.place.shard;
+        if let Some(waiting) = writes.waiting.borrow_mut().get_mut(&shard) {
+            return waiting.push_back(write);
         }
         let (commands, count, at) = write.run();
         let (engine, of) = (Rc::clone(self), Rc::clone(writes));
-        let armed = self.armed(write.place.shard, write.protocol);
+        let armed = self.armed(shard, write.protocol);
         armed.run(Run {
             commands,
             count,
@@ -122,16 +133,18 @@ impl Engine {
     }
 
     fn go_another_way(self: &Rc<Self>, writes: &Rc<Writes>, write: Write) {
-        writes.waiting.borrow_mut().push_back(write);
-        if !writes.is_busy.replace(true) {
-            let (engine, writes) = (Rc::clone(self), Rc::clone(writes));
-            spawn_local(async move { engine.work_off(&writes).await });
+        let shard = write.place.shard;
+        if let Some(waiting) = writes.waiting.borrow_mut().get_mut(&shard) {
+            return waiting.push_back(write);
         }
+        let waiting = VecDeque::from([write]);
+        writes.waiting.borrow_mut().insert(shard, waiting);
+        let (engine, writes) = (Rc::clone(self), Rc::clone(writes));
+        spawn_local(async move { engine.work_off(&writes, shard).await });
     }
 
-    async fn work_off(self: &Rc<Self>, writes: &Writes) {
-        let next = || writes.waiting.borrow_mut().pop_front();
-        while let Some(write) = next() {
+    async fn work_off(self: &Rc<Self>, writes: &Writes, shard: u16) {
+        while let Some(write) = writes.next(shard) {
             let replies = Inbox::<Bytes>::new();
             let inbox = Rc::clone(&replies);
             self.transact(write.plan(), Answer::Bare, move |reply| {
@@ -140,6 +153,5 @@ impl Engine {
             let reply = replies.next(None).await.unwrap_or_default();
             write.sink.deliver(write.number, &reply);
         }
-        writes.is_busy.set(false);
     }
 }
