@@ -164,7 +164,7 @@ SELECT 1
 CONFIG SET maxmemory 0
 FLUSHALL
 --
-HELLO 2 AUTH app app
+AUTH app app
 ACL WHOAMI
 SET app:1 v
 SET app:1 v GET
@@ -188,8 +188,8 @@ BITFIELD ro:1 SET u8 0 1
 MSET app:1 1 zz 2
 MGET app:1 zz
 XREAD STREAMS app:s zz 0 0
-ZUNIONSTORE wo:z 1 ro:z
-ZUNIONSTORE ro:z 1 wo:z
+ZUNIONSTORE wo:{a} 1 ro:{a}
+ZUNIONSTORE ro:{a} 1 wo:{a}
 LMPOP 1 zz LEFT
 WATCH zz
 WATCH app:1
@@ -320,7 +320,7 @@ fn scripts_lead_nowhere_else() {
         assert_eq!(say(&mut client, "AUTH a a"), "+OK\\r\\n");
         for line in [
             "EVAL return(1) 1 a:1",
-            "EVALSHA e0e1f9fabfc9d4800c877a703b823ac0578ff8db 1 a:1",
+            "EVALSHA 930269f31393d0be681588b6ab08dccee7d6bb67 1 a:1",
         ] {
             let reply = say(&mut client, line);
             assert_eq!(reply == ":1\\r\\n", is_trusted, "{reply}");
@@ -354,7 +354,7 @@ fn what_is_denied_is_seen() {
     }
     let refused = say(&mut client, "LOCKSTEP HELP");
     assert!(
-        refused.starts_with("-NOPERM") && refused.contains("'lockstep'"),
+        refused.starts_with("-NOPERM") && refused.contains("lockstep"),
         "{refused}"
     );
     let shown = say(&mut client, "ACL LOG");
