@@ -1,7 +1,6 @@
 //! CLIENT LIST, INFO, KILL, UNBLOCK, PAUSE and UNPAUSE: about all clients of the process,
 //! whichever worker serves them.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,11 +11,8 @@ use super::dispatch::Dispatcher;
 use super::refusal::fixed;
 use super::roster::{Entry, Pause};
 use crate::engine::blocking::Unblock;
-use crate::keyspace::{CommandSpec, Flag, Own, Treatment};
 use crate::resp::{Command, build, number};
 
-/// Between two looks at whether a pause has ended.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Longest pause, so that no sum overflows: a year.
 const PAUSE_MAX: Duration = Duration::from_secs(365 * 86_400);
 
@@ -184,44 +180,6 @@ impl Dispatcher {
         });
         build::status(out, "OK");
         Ok(())
-    }
-
-    /// Whether the command must wait for the end of a pause; if so, the client's task is woken
-    /// then.
-    pub(super) fn must_pause(&self, spec: &CommandSpec) -> bool {
-        let Some(pause) = self.context.roster.paused() else {
-            return false;
-        };
-        if !pause.is_of_all && !self.may_write(spec) {
-            return false;
-        }
-        // Shown again for another reason, it waits already.
-        if self.is_held.replace(true) {
-            return true;
-        }
-        let (roster, session) = (Arc::clone(&self.context.roster), self.session.clone());
-        let is_held = Rc::clone(&self.is_held);
-        roster.hold(1);
-        spawn_local(async move {
-            while roster.paused().is_some() && session.is_open() {
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-            roster.hold(-1);
-            is_held.set(false);
-            session.wake();
-        });
-        true
-    }
-
-    fn may_write(&self, spec: &CommandSpec) -> bool {
-        match spec.treatment {
-            Treatment::Own(Own::Exec) => self.multi.is_some(),
-            Treatment::Script => !spec.is(Flag::ReadOnly) && !spec.name.ends_with("_ro"),
-            _ => {
-                let publishes = ["publish", "spublish", "pfcount"];
-                spec.is(Flag::Write) || publishes.contains(&spec.name.as_str())
-            }
-        }
     }
 
     /// Brings what is told of this client up to date, in the middle of a command.

@@ -83,6 +83,8 @@ pub struct Dispatcher {
     pub(super) entry: Arc<Entry>,
     /// The command that is shown waits for the end of a pause.
     pub(super) is_held: Rc<Cell<bool>>,
+    /// It turned out to be none that a pause holds.
+    pub(super) is_cleared: Rc<Cell<bool>>,
     /// The name of the last command; kept for its memory.
     pub(super) last: String,
     /// Of the queue that is being planned.
@@ -130,6 +132,7 @@ impl Dispatcher {
             berth: None,
             entry,
             is_held: Rc::default(),
+            is_cleared: Rc::default(),
             last: String::new(),
             watching: None,
             inquiries: Vec::new(),
@@ -189,7 +192,7 @@ impl Dispatcher {
         {
             return flow;
         }
-        if self.must_pause(spec) {
+        if self.must_pause(spec, command) {
             return Flow::Wait;
         }
         if let Some(why) = self.out_of_context(spec) {

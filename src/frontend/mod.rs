@@ -32,6 +32,7 @@ pub mod lockstep;
 pub mod multi;
 pub mod own;
 mod patience;
+mod pausing;
 pub mod refusal;
 pub mod roster;
 mod scripts;

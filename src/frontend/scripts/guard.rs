@@ -4,8 +4,9 @@
 //! so on a shard of chance, and silently. But most do not. One whose text cannot call anything
 //! runs as it is, on any shard. Any other runs behind a guard: a line in front of it replaces
 //! `redis.call` and `redis.pcall` by such that run what has no keys and tells nothing of the data
-//! (PING, ECHO, TIME, COMMAND, LOLWUT, PUBLISH), let the server refuse what it does not know, and
-//! raise an error for everything else, before anything is done.
+//! (PING, ECHO, TIME, COMMAND, LOLWUT, PUBLISH), and raise an error for everything else, before
+//! anything is done: in the server's words where it would refuse that in any script (what it does
+//! not know, what has too few or too many arguments, what is not for scripts).
 //!
 //! What would lead round the guard (`_G`, `getfenv`, `loadstring`, `debug` and their kin) is not
 //! there behind it.
@@ -30,6 +31,32 @@ const WAYS: &[&[u8]] = &[
 pub(super) fn can_call(source: &[u8]) -> bool {
     WAYS.iter()
         .any(|way| source.windows(way.len()).any(|word| word == *way))
+}
+
+/// Whether the functions of a library with this code can call commands. Registering functions is
+/// what every library does, and no way to them.
+pub(super) fn library_can_call(code: &[u8]) -> bool {
+    const HARMLESS: [&[u8]; 3] = [
+        b"redis.register_function",
+        b"server.register_function",
+        b"callback",
+    ];
+    let rest = HARMLESS
+        .iter()
+        .fold(code.to_vec(), |rest, word| blanked(&rest, word));
+    can_call(&rest)
+}
+
+/// The text with a blank for each occurrence of a word.
+fn blanked(text: &[u8], word: &[u8]) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::with_capacity(text.len()), text);
+    while let Some(at) = rest.windows(word.len()).position(|here| here == word) {
+        out.extend_from_slice(&rest[..at]);
+        out.push(b' ');
+        rest = &rest[at + word.len()..];
+    }
+    out.extend_from_slice(rest);
+    out
 }
 
 /// The script behind the guard. Its lines keep their numbers, for the sake of error messages.
@@ -98,6 +125,20 @@ mod tests {
         let marked = guarded(b"#!lua flags=no-writes\nreturn 1");
         assert!(marked.starts_with(b"#!lua flags=no-writes\nlocal redis="));
         assert_eq!(&guarded(b"#!lua")[..], b"#!lua");
+    }
+
+    #[test]
+    fn a_library_that_only_registers_cannot_call() {
+        let registers = b"#!lua name=l\nredis.register_function{function_name='f', \
+            callback=function() return 1 end}";
+        assert!(!library_can_call(registers));
+        assert!(library_can_call(
+            b"redis.register_function('f', redis.call)"
+        ));
+        assert!(library_can_call(
+            b"local r = redis redis.register_function('f', 1)"
+        ));
+        assert!(library_can_call(b"redis.register_function.call()"));
     }
 
     #[test]

@@ -112,7 +112,7 @@ fn may_touch_data(list: &[u8], function: &[u8]) -> bool {
             })
         });
         let code = field(b"library_code").and_then(resp::as_bulk);
-        has_it && code.is_none_or(guard::can_call)
+        has_it && code.is_none_or(guard::library_can_call)
     })
 }
 
