@@ -2,7 +2,7 @@
 //!
 //! * [`Gate`]: what all workers share: the users, read again by ACL LOAD, and the log;
 //! * [`badge`]: who one client is, and the look at each of its commands;
-//! * [`commands`]: ACL;
+//! * [`commands`]: the command ACL;
 //! * [`log`]: what ACL LOG shows.
 //!
 //! Where neither a password nor a file of users is set there is the default user alone, who may do
