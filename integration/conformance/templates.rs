@@ -116,7 +116,8 @@ pub(crate) const TEMPLATES: &[&str] = &[
     "SCARD $e",
     "SDIFF $e $e",
     "SDIFFSTORE $e $e $e",
-    "SELECT 0",
+    // There is none: each of the three stays in its own.
+    "SELECT 99",
     "SET $s $i",
     "SET $s $i",
     "SET $s $v",
