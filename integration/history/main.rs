@@ -81,6 +81,18 @@ fn options_for(faults: &[Fault]) -> Options {
     options
 }
 
+/// The setting that keeps plain writes out of WATCHes over several shards.
+fn fence() -> (String, String) {
+    ("fence".to_owned(), "on".to_owned())
+}
+
+/// The same with the fence up: then what is watched on several shards may be read and written too.
+fn fenced_for(faults: &[Fault]) -> Options {
+    let mut options = options_for(faults);
+    options.proxy.push(fence());
+    options
+}
+
 fn seconds(short: u64, of_long: u64) -> Duration {
     let default = if long() { of_long } else { short };
     Duration::from_secs(number_from_env("LOCKSTEP_HISTORY_SECONDS", default))
@@ -121,7 +133,7 @@ fn run_on(options: &Options, faults: &[Fault], length: Duration) {
             clients: clients(),
             seed,
             round: number as usize,
-            touch_watched: false,
+            touch_watched: options.proxy.contains(&fence()),
         };
         let (round, struck) = round(&mut cluster, &load, faults, length / rounds);
         strikes += struck;
@@ -226,6 +238,20 @@ fn one_order_while_the_network_fails() {
 #[test]
 fn one_order_whatever_happens() {
     run(&Fault::ALL, seconds(6, 300));
+}
+
+/// P2 behind the fence, when transactions stay half applied for a while.
+#[test]
+fn one_order_behind_the_fence() {
+    let mut options = fenced_for(&[]);
+    options.faults = "slow-apply";
+    run_on(&options, &[], seconds(6, 60));
+}
+
+/// The same with everything that can fail.
+#[test]
+fn one_order_behind_the_fence_whatever_happens() {
+    run_on(&fenced_for(&Fault::ALL), &Fault::ALL, seconds(6, 300));
 }
 
 /// The test of the test: with this cluster, the judge finds something. Each round shows it with
