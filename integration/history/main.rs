@@ -86,6 +86,11 @@ fn fence() -> (String, String) {
     ("fence".to_owned(), "on".to_owned())
 }
 
+fn is_fenced(options: &Options) -> bool {
+    let everywhere = std::env::var("LOCKSTEP_SUBJECT_FENCE").is_ok_and(|value| value == "on");
+    everywhere || options.proxy.contains(&fence())
+}
+
 /// The same with the fence up: then what is watched on several shards may be read and written too.
 fn fenced_for(faults: &[Fault]) -> Options {
     let mut options = options_for(faults);
@@ -133,7 +138,7 @@ fn run_on(options: &Options, faults: &[Fault], length: Duration) {
             clients: clients(),
             seed,
             round: number as usize,
-            touch_watched: options.proxy.contains(&fence()),
+            touch_watched: is_fenced(options),
         };
         let (round, struck) = round(&mut cluster, &load, faults, length / rounds);
         strikes += struck;
