@@ -46,6 +46,7 @@ fn scripted() {
     );
     let only = std::env::var("LOCKSTEP_ORACLE_ONLY").unwrap_or_default();
     let (oracle, cluster) = (oracle(), Cluster::start(&Options::default()));
+    cluster.expect_log("a wrong password");
     let mut failures = Vec::new();
     let begin = Instant::now();
     for script in scripts.iter().filter(|script| script.name.contains(&only)) {

@@ -274,15 +274,6 @@ impl Dispatcher {
         }
     }
 
-    /// A shard for what any shard can answer: not always the same, and not one that is down.
-    pub(super) fn any_shard(&self) -> u16 {
-        let shards = self.context.topology.shards() as u64;
-        let first = self.session.id % shards;
-        let tries = (0..shards).map(|i| ((first + i) % shards) as u16);
-        let mut available = tries.filter(|&shard| self.link(shard).is_available());
-        available.next().unwrap_or(first as u16)
-    }
-
     /// Where all keys of a command live; nowhere also when its arguments are such that the
     /// server will refuse it.
     pub(super) fn home_of(
