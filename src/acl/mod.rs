@@ -1,6 +1,6 @@
 //! Users and what they may do, by the rules of Redis's ACL files. Pure.
 //!
-//! * [`file`]: the text of a file → lines of words, and from there to [`Users`];
+//! * [`mod@file`]: the text of a file → lines of words, and from there to [`Users`];
 //! * [`user`]: one user: passwords, flags, rights;
 //! * [`rights`]: which commands, keys and channels; the rules that change them;
 //! * [`commands`]: the part of it that is about commands, over the servers' own command table;
