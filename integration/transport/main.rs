@@ -99,7 +99,11 @@ fn tls_on_both_sides() {
     let shard = authority.issue("shard", &["localhost"], certificates::VALID);
     let server = authority.issue("server", &["localhost"], certificates::VALID);
     let client = authority.issue("client", &["client"], certificates::VALID);
+    // One of the shards knows the older protocol alone.
     let shards = Shards::start(&shard, authority.path());
+    shards.all[1]
+        .client()
+        .call(&["CONFIG", "SET", "tls-protocols", "TLSv1.2"]);
     let ca = authority.path().display().to_string();
     let port = Port::lease();
     let proxy = Proxy::start(

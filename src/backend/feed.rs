@@ -9,13 +9,13 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use bytes::BytesMut;
+use tokio::io::AsyncReadExt;
 
 use super::link::LinkOptions;
 use super::{Cause, Dial, Failure, ReplySink};
@@ -369,16 +369,12 @@ impl Inner {
         let Phase::Up(stream) = &mut self.phase else {
             return Ok(());
         };
-        while !self.out.is_empty() {
-            match Pin::new(&mut *stream).poll_write(cx, &self.out) {
-                Poll::Pending => return Ok(()),
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Ready(Ok(count)) => self.out.advance(count),
-            }
+        let sent = stream.poll_send(&mut self.out, cx);
+        if self.out.is_empty() {
+            self.out = BytesMut::new();
         }
-        self.out = BytesMut::new();
-        match Pin::new(stream).poll_flush(cx) {
-            Poll::Ready(flushed) => flushed,
+        match sent {
+            Poll::Ready(sent) => sent,
             Poll::Pending => Ok(()),
         }
     }

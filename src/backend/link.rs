@@ -10,13 +10,13 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::AsyncReadExt;
 
 use super::gauges::Gauges;
 use super::hold::{Check, Hold, Isolation, NO, Receiver, slots};
@@ -538,24 +538,18 @@ impl Inner {
         let Phase::Up(stream) = &mut self.phase else {
             return Ok(());
         };
-        while !self.out.is_empty() {
-            match Pin::new(&mut *stream).poll_write(cx, &self.out) {
-                Poll::Pending => return Ok(()),
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Ready(Ok(count)) => {
-                    self.written += count as u64;
-                    self.sent_bytes += count as u64;
-                    bytes::Buf::advance(&mut self.out, count);
-                }
-            }
-        }
-        if let Poll::Ready(Err(error)) = Pin::new(&mut *stream).poll_flush(cx) {
-            return Err(error);
-        }
-        if self.out.capacity() > READ_BYTES_MAX {
+        let waiting = self.out.len();
+        let sent = stream.poll_send(&mut self.out, cx);
+        let count = (waiting - self.out.len()) as u64;
+        self.written += count;
+        self.sent_bytes += count;
+        if self.out.is_empty() && self.out.capacity() > READ_BYTES_MAX {
             self.out = BytesMut::with_capacity(BUFFER_BYTES_MIN);
         }
-        Ok(())
+        match sent {
+            Poll::Ready(sent) => sent,
+            Poll::Pending => Ok(()),
+        }
     }
 }
 

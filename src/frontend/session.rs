@@ -7,13 +7,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context as Task, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncReadExt;
 
 use super::subscriber::Patience;
 use super::tally::Tally;
@@ -505,21 +505,10 @@ impl Io {
     }
 
     fn poll_write(&mut self, task: &mut Task<'_>) -> io::Result<()> {
-        self.is_blocked = false;
-        while !self.out.is_empty() {
-            match Pin::new(&mut self.stream).poll_write(task, &self.out) {
-                Poll::Ready(Ok(count)) => self.out.advance(count),
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => {
-                    self.is_blocked = true;
-                    break;
-                }
-            }
-        }
-        match Pin::new(&mut self.stream).poll_flush(task) {
-            Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(error)) => return Err(error),
-            Poll::Pending => self.is_blocked = true,
+        let sent = self.stream.poll_send(&mut self.out, task);
+        self.is_blocked = sent.is_pending();
+        if let Poll::Ready(sent) = sent {
+            sent?;
         }
         if self.out.is_empty() && self.out.capacity() > OUT_BYTES_KEPT {
             self.out = BytesMut::new();

@@ -55,10 +55,6 @@ impl Kind {
     pub fn is_error(self) -> bool {
         matches!(self, Self::Error | Self::BlobError)
     }
-    /// Has elements.
-    pub fn is_aggregate(self) -> bool {
-        matches!(self, Self::Array | Self::Map | Self::Set | Self::Push)
-    }
 }
 
 /// What the reply is.

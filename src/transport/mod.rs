@@ -6,8 +6,9 @@ pub mod tls;
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
@@ -52,6 +53,20 @@ impl Stream {
             address.map_or_else(|_| "?:0".to_owned(), |address| address.to_string())
         };
         (text(tcp.peer_addr()), text(tcp.local_addr()))
+    }
+
+    /// Sends of these bytes what it takes now, and takes them off; ready when all have left.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub fn poll_send(&mut self, out: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !out.is_empty() {
+            match ready!(Pin::new(&mut *self).poll_write(cx, out))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => out.advance(count),
+            }
+        }
+        Pin::new(self).poll_flush(cx)
     }
 
     /// Whether the peer has sent nothing that was not read, and has not ended the connection.
