@@ -31,6 +31,9 @@ use crate::resp::{self, Lane, ReplyError};
 use crate::transport::Stream;
 use crate::turn::{Flush, Turn};
 
+const SCRIPT_KILL: &[u8] = b"*2\r\n$6\r\nSCRIPT\r\n$4\r\nKILL\r\n";
+const FUNCTION_KILL: &[u8] = b"*2\r\n$8\r\nFUNCTION\r\n$4\r\nKILL\r\n";
+
 /// See the module.
 pub struct Link {
     pub(crate) dial: Dial,
@@ -80,6 +83,8 @@ struct Inner {
     held: usize,
     /// Connections lost.
     losses: u64,
+    /// Scripts that were given up and may run, or come to run, all the same.
+    orphans: usize,
     /// Bytes written and read since they were last published.
     sent_bytes: u64,
     received_bytes: u64,
@@ -113,6 +118,7 @@ impl Link {
             epoch: None,
             held: 0,
             losses: 0,
+            orphans: 0,
             sent_bytes: 0,
             received_bytes: 0,
         };
@@ -193,6 +199,7 @@ impl Link {
         inner.pending.push_back(Expected::Reply(Pending {
             receiver: Receiver { sink, number },
             isolation: how.isolation,
+            is_script: how.is_script,
             end: inner.appended,
             swallow: how.swallow,
         }));
@@ -233,6 +240,7 @@ impl Link {
             match self.dial.connect(self.lane).await {
                 Ok(stream) => {
                     backoff = self.options.backoff.0;
+                    self.inner.borrow_mut().orphans = 0;
                     let cause = self.serve(stream).await;
                     tracing::warn!(shard = self.dial.address, %cause, "connection to shard lost");
                     self.lose(Phase::Connecting, &cause);
@@ -241,6 +249,7 @@ impl Link {
                     self.metrics.connect_failures.increment(1);
                     tracing::warn!(shard = self.dial.address, %cause, "cannot connect to shard");
                     self.lose(Phase::Down(cause.clone()), &cause);
+                    self.end_orphan().await;
                     tokio::time::sleep(backoff).await;
                     backoff = (backoff * 2).min(self.options.backoff.1);
                 }
@@ -449,8 +458,33 @@ impl Link {
         self.metrics.limits_hit[Limit::RequestTimeout].increment(1);
         let limit = self.options.request_timeout.as_millis();
         inner.broken = Some(Cause::new(format!("no reply within {limit} ms")));
+        inner.orphans = inner.scripts_under_way();
         if let Some(task) = inner.task.take() {
             task.wake();
+        }
+    }
+
+    /// A shard that cannot be reached since a script runs on it that was given up: nobody waits
+    /// for its reply any more, and as long as it runs the shard serves nobody. One that has
+    /// written goes on, by the shard's own rule. Those that were sent behind it on the lost
+    /// connection run after it, each as if nothing had happened: so many are ended and no more,
+    /// since what runs then is somebody else's.
+    async fn end_orphan(&self) {
+        if self.inner.borrow().orphans == 0 {
+            return;
+        }
+        for request in [SCRIPT_KILL, FUNCTION_KILL] {
+            let Ok(reply) = self.dial.ask_apart(request).await else {
+                return;
+            };
+            if !resp::is_error(&reply) {
+                self.inner.borrow_mut().orphans -= 1;
+                tracing::warn!(
+                    shard = self.dial.address,
+                    "ended a script that had not answered in time"
+                );
+                return;
+            }
         }
     }
 
@@ -507,6 +541,16 @@ impl Link {
 }
 
 impl Inner {
+    /// Scripts that wait for their replies and that the shard may have.
+    fn scripts_under_way(&self) -> usize {
+        let written = self.written;
+        let may_run = |expected: &&Expected| match expected {
+            Expected::Reply(pending) => pending.is_script && pending.end <= written,
+            Expected::Check(_) => false,
+        };
+        self.pending.iter().filter(may_run).count()
+    }
+
     fn append(&mut self, pieces: &[&[u8]]) {
         for piece in pieces {
             self.out.extend_from_slice(piece);

@@ -381,6 +381,7 @@ impl Engine {
         let how = How {
             swallow: 1 + branch.count as u32,
             isolation: self.hold(slot),
+            is_script: false,
         };
         let sink = Rc::<Inbox<Reply>>::clone(&inbox);
         let links = self.links_of(Lane::speaking(branch.protocol));
