@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A test in which nothing moves for so long hangs.
-const STALL: Duration = Duration::from_secs(45);
+const STALL: Duration = Duration::from_secs(30);
 /// For one run of one unit.
 const UNIT_LIMIT: Duration = Duration::from_secs(600);
 /// Tests of a unit that may hang before the rest of it is given up.

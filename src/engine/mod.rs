@@ -528,8 +528,16 @@ impl Engine {
 /// # Errors
 /// There is none.
 pub async fn ask_over(link: &Rc<Link>, request: &[u8]) -> Result<Bytes, Failure> {
+    ask_as(link, request, How::PLAIN).await
+}
+
+/// The same for a request of this kind.
+///
+/// # Errors
+/// There is none.
+pub async fn ask_as(link: &Rc<Link>, request: &[u8], how: How) -> Result<Bytes, Failure> {
     let inbox = Inbox::<Reply>::new();
-    link.send(&[request], How::PLAIN, Rc::<Inbox<Reply>>::clone(&inbox), 0)?;
+    link.send(&[request], how, Rc::<Inbox<Reply>>::clone(&inbox), 0)?;
     match inbox.next(None).await {
         Some((_, reply)) => reply,
         None => Err(no_reply()),
