@@ -3,6 +3,7 @@
 use crate::expected::Databases;
 use crate::outcome::{Outcome, read};
 use crate::support::process::Process;
+use crate::support::{Client, eventually};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::{File, create_dir, create_dir_all, read_dir};
 use std::os::unix::fs::symlink;
@@ -16,8 +17,10 @@ use tempfile::TempDir;
 const STALL: Duration = Duration::from_secs(30);
 /// For one run of one unit.
 const UNIT_LIMIT: Duration = Duration::from_secs(600);
-/// Tests of a unit that may hang before the rest of it is given up.
-const HANGS_MAX: usize = 5;
+/// Runs of one unit before the rest of it is given up.
+const RUNS_MAX: usize = 6;
+/// For the server to be ready for the next unit.
+const QUIET_LIMIT: Duration = Duration::from_secs(60);
 
 /// Tests that want a replication link, DEBUG, RDB files, or settings and counters of the one
 /// server there is say so.
@@ -71,8 +74,9 @@ impl Suite {
         text.split_whitespace().map(str::to_owned).collect()
     }
 
-    /// Runs a unit against the server at this port. After a test that hangs the unit is run again
-    /// without it.
+    /// Runs a unit against the server at this port. If a test hangs, or the unit dies between two
+    /// tests of what a failed one has left behind, it is run again for the rest, without those that
+    /// have failed.
     pub fn run(&self, unit: &str, port: u16) -> Outcome {
         let begin = Instant::now();
         let mut outcome = Outcome {
@@ -81,12 +85,14 @@ impl Suite {
             took: Duration::ZERO,
         };
         let mut without = Vec::new();
-        loop {
-            let (tests, hung) = read(unit, &self.print(unit, port, &without));
+        for _ in 0..RUNS_MAX {
+            wait_until_quiet(port);
+            let (tests, is_whole) = read(unit, &self.print(unit, port, &without));
             outcome.add(tests);
-            match hung {
-                Some(hung) if without.len() < HANGS_MAX => without.push(hung),
-                _ => break,
+            let before = without.len();
+            without = outcome.failed();
+            if is_whole || without.len() == before {
+                break;
             }
         }
         outcome.took = begin.elapsed();
@@ -144,4 +150,16 @@ fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let mut all = std::env::split_paths(&path).map(|folder| folder.join(program));
     all.find(|path| path.is_file())
+}
+
+/// What a unit leaves behind (a script that nobody ends, a pause) is not the next one's fault: each
+/// begins when the server takes what it begins with.
+fn wait_until_quiet(port: u16) {
+    eventually("FLUSHALL is answered", QUIET_LIMIT, || {
+        let Ok(mut client) = Client::connect(port) else {
+            return false;
+        };
+        let flushed = client.try_call(&["FLUSHALL"]);
+        flushed.is_ok_and(|reply| reply.raw == b"+OK\r\n")
+    });
 }

@@ -22,6 +22,7 @@ use super::gauges::Gauges;
 use super::hold::{Check, Hold, Isolation, NO, Receiver, slots};
 use super::marks::Marks;
 pub use super::options::LinkOptions;
+use super::orphans::end_script;
 use super::reader::{BUFFER_BYTES_MIN, READ_BYTES_MAX, Reader};
 use super::request::{Batch, Expected, How, Pending};
 use super::rules::{Settling, known_epoch};
@@ -30,9 +31,6 @@ use crate::metrics::{Limit, ShardMetrics};
 use crate::resp::{self, Lane, ReplyError};
 use crate::transport::Stream;
 use crate::turn::{Flush, Turn};
-
-const SCRIPT_KILL: &[u8] = b"*2\r\n$6\r\nSCRIPT\r\n$4\r\nKILL\r\n";
-const FUNCTION_KILL: &[u8] = b"*2\r\n$8\r\nFUNCTION\r\n$4\r\nKILL\r\n";
 
 /// See the module.
 pub struct Link {
@@ -470,27 +468,11 @@ impl Link {
         }
     }
 
-    /// A shard that cannot be reached since a script runs on it that was given up: nobody waits
-    /// for its reply any more, and as long as it runs the shard serves nobody. One that has
-    /// written goes on, by the shard's own rule. Those that were sent behind it on the lost
-    /// connection run after it, each as if nothing had happened: so many are ended and no more,
-    /// since what runs then is somebody else's.
+    /// See [`orphans`](super::orphans).
     async fn end_orphan(&self) {
-        if self.inner.borrow().orphans == 0 {
-            return;
-        }
-        for request in [SCRIPT_KILL, FUNCTION_KILL] {
-            let Ok(reply) = self.dial.ask_apart(request).await else {
-                return;
-            };
-            if !resp::is_error(&reply) {
-                self.inner.borrow_mut().orphans -= 1;
-                tracing::warn!(
-                    shard = self.dial.address,
-                    "ended a script that had not answered in time"
-                );
-                return;
-            }
+        let is_one_there = self.inner.borrow().orphans > 0;
+        if is_one_there && end_script(&self.dial).await {
+            self.inner.borrow_mut().orphans -= 1;
         }
     }
 
@@ -636,7 +618,9 @@ impl Flush for Link {
             self.metrics.requests.increment(batch);
             self.metrics.batch.record(batch as f64);
         }
-        self.metrics.writes.increment(u64::from(!inner.out.is_empty()));
+        self.metrics
+            .writes
+            .increment(u64::from(!inner.out.is_empty()));
         if let Err(error) = inner.poll_write(&mut Context::from_waker(&task)) {
             inner.broken = Some(Cause::new(error.to_string()));
             task.wake();
