@@ -39,6 +39,13 @@ impl Dispatcher {
         if let Some(queue) = self.multi.as_mut().filter(|_| !spec.is(Flag::ReadOnly)) {
             queue.mark_writing(spec.treatment);
         }
+        if let Some(queue) = self
+            .multi
+            .as_mut()
+            .filter(|_| spec.treatment == Treatment::Script)
+        {
+            queue.mark_script();
+        }
         let target = match spec.treatment {
             Treatment::Own(Own::Exec) => return self.exec(),
             Treatment::Own(Own::Discard) => return self.discard(),
@@ -206,6 +213,7 @@ impl Dispatcher {
         let how = How {
             swallow: 1 + queue.len() as u32,
             isolation: self.context.engine.hold(of_slot),
+            is_script: queue.has_script(),
         };
         let link = Rc::clone(self.link(shard));
         if let Err(failure) =

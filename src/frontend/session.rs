@@ -223,6 +223,13 @@ impl Session {
         self.open_slot() | EXEC
     }
 
+    /// The same, for what a client is told whatever replies it wants; and the slot's number for
+    /// what it is told only if it wants replies.
+    pub fn open_loud_slot(&self) -> (u64, u64) {
+        let slot = self.open_slot();
+        (slot & !MUTED, slot)
+    }
+
     /// Whether nothing was asked for behind this slot.
     pub fn is_last(&self, number: u64) -> bool {
         let io = self.io.borrow();
@@ -236,9 +243,13 @@ impl Session {
 
     /// Answers the next command at once, in its place.
     pub fn reply(self: &Rc<Self>, write: impl FnOnce(&mut BytesMut)) {
-        if self.is_muted() {
-            return;
+        if !self.is_muted() {
+            self.tell(write);
         }
+    }
+
+    /// The same with what a client is told whatever replies it wants.
+    pub fn tell(self: &Rc<Self>, write: impl FnOnce(&mut BytesMut)) {
         let mut io = self.io.borrow_mut();
         if io.ring.is_empty() {
             write(&mut io.out);
