@@ -15,6 +15,14 @@ pub(super) fn waited_too_long(answer: Answer, lock_wait: Duration) -> BytesMut {
     discarded(&held(None, lock_wait), answer)
 }
 
+/// What a command over several shards was based on has changed again and again.
+pub(super) fn outrun(lock_wait: Duration) -> BytesMut {
+    let limit = lock_wait.as_millis();
+    error(format!(
+        "ERR its keys were changed by others again and again for {limit} ms (lock-wait-ms); nothing was applied"
+    ))
+}
+
 /// An EXEC that ran natively on one shard and got no reply.
 ///
 /// It has no id: nothing of it is written to the shard but its commands (a record for each would
@@ -37,7 +45,7 @@ pub fn failed(failure: &Failure) -> BytesMut {
 pub(super) fn lost(failure: &Failure, answer: Answer) -> BytesMut {
     match answer {
         Answer::Exec => failed(failure),
-        Answer::Bare => error(failure.to_string()),
+        Answer::Bare | Answer::Parts => error(failure.to_string()),
     }
 }
 
@@ -53,7 +61,7 @@ pub fn failed_kind(failure: &Failure) -> ErrorKind {
 pub(super) fn lost_kind(failure: &Failure, answer: Answer) -> ErrorKind {
     match answer {
         Answer::Exec => failed_kind(failure),
-        Answer::Bare => failure.kind(),
+        Answer::Bare | Answer::Parts => failure.kind(),
     }
 }
 
@@ -108,7 +116,7 @@ fn aborted(cause: &Cause, answer: Answer, lock_wait: Duration) -> BytesMut {
     let why = match cause {
         Cause::No(_, Refusal::Held { owner, .. }) => held(Some(owner), lock_wait),
         // The shard's own words, as a single Redis would have used them.
-        Cause::No(_, Refusal::Refused(text)) if answer == Answer::Bare => {
+        Cause::No(_, Refusal::Refused(text)) if answer != Answer::Exec => {
             return error(text.clone());
         }
         Cause::No(_, Refusal::Refused(text)) => text.clone(),
@@ -124,7 +132,7 @@ fn aborted(cause: &Cause, answer: Answer, lock_wait: Duration) -> BytesMut {
 fn discarded(why: &str, answer: Answer) -> BytesMut {
     match answer {
         Answer::Exec => error(format!("EXECABORT Transaction discarded because of: {why}")),
-        Answer::Bare => error(format!("ERR {why}")),
+        Answer::Bare | Answer::Parts => error(format!("ERR {why}")),
     }
 }
 
