@@ -23,6 +23,13 @@ pub(super) fn outrun(lock_wait: Duration) -> BytesMut {
     ))
 }
 
+/// A value that another shard has written is to stand on this one, for good or for a moment.
+pub(super) fn too_new(shard: &str) -> BytesMut {
+    error(format!(
+        "ERR shard {shard} runs an older Redis, which cannot read values of the shard they are on; nothing was applied"
+    ))
+}
+
 /// An EXEC that ran natively on one shard and got no reply.
 ///
 /// It has no id: nothing of it is written to the shard but its commands (a record for each would

@@ -134,6 +134,8 @@ pub struct Engine {
     clock_offsets: Vec<Cell<i64>>,
     boot_id: String,
     next_id: Cell<u64>,
+    /// By shard: the version of values (DUMP) that it can read, once it was asked.
+    readable: Vec<Cell<i64>>,
     /// Transactions that this worker is recovering.
     recovering: RefCell<HashSet<TxnId>>,
     /// Transactions of this worker that are not finished yet.
@@ -159,6 +161,7 @@ impl Engine {
             .map(|_| Cell::new(wall.as_millis() as i64))
             .collect();
         Rc::new(Self {
+            readable: ways.iter().map(|_| Cell::new(0)).collect(),
             lanes: Lanes::new(ways.iter().map(|ways| Rc::clone(&ways.link)).collect()),
             ways,
             times,

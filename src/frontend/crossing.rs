@@ -1,5 +1,6 @@
 //! From a command whose keys are on several shards to what [`crate::engine::crossing`] does for it.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
@@ -7,11 +8,14 @@ use tokio::time::Instant;
 
 use super::dispatch::{Dispatcher, Flow};
 use super::patience;
-use super::refusal::fixed;
+use super::refusal::{self, fixed};
 use super::session::Want;
-use crate::engine::crossing::{Crossing, Deed, End, Move, Patience, Shift, Spot};
-use crate::keyspace::{CommandSpec, Cross, Topology, Treatment};
+use crate::engine::crossing::{
+    Before, Crossing, Deed, Duplicate, End, Gather, Move, Patience, Rename, SetNew, Shift, Spot,
+};
+use crate::keyspace::{CommandSpec, Cross, Flag, Topology, Treatment};
 use crate::metrics::Family;
+use crate::resp::number::parse_i64;
 use crate::resp::{Command, build};
 use crate::txn::names;
 use crate::txn::plan::Misplaced;
@@ -19,7 +23,7 @@ use crate::txn::plan::Misplaced;
 /// Why a command is not even begun.
 enum Unfit {
     /// Redis would say this.
-    Error(&'static str),
+    Error(String),
     /// There is no way to do it over several shards.
     Shape,
 }
@@ -34,7 +38,7 @@ impl Dispatcher {
         if !self.session.is_now(Want::Idle) {
             return Flow::Wait;
         }
-        let deed = match deed(kind, spec, command, &self.context.topology) {
+        let deed = match self.deed(kind, spec, command) {
             Ok(deed) => deed,
             Err(unfit) => return self.unfit(spec, &unfit),
         };
@@ -55,7 +59,7 @@ impl Dispatcher {
         if !self.session.is_now(Want::Idle) {
             return Flow::Wait;
         }
-        let deed = match deed(Cross::Move, spec, command, &self.context.topology) {
+        let deed = match self.deed(Cross::Move, spec, command) {
             Ok(deed) => deed,
             Err(unfit) => return self.unfit(spec, &unfit),
         };
@@ -80,6 +84,7 @@ impl Dispatcher {
         Crossing {
             links: Rc::clone(&self.links),
             lane: self.lane,
+            bytes_max: self.context.config.gather_bytes_max,
             deed,
         }
     }
@@ -92,38 +97,148 @@ impl Dispatcher {
     }
 }
 
-/// What the command wants done.
-fn deed(
-    kind: Cross,
-    spec: &CommandSpec,
-    command: &Command<'_>,
-    topology: &Topology,
-) -> Result<Deed, Unfit> {
-    let arg = |at: usize| command.arg(at).unwrap_or_default();
-    let spot = |at: usize| Spot {
-        key: Bytes::copy_from_slice(arg(at)),
-        place: topology.place_of(arg(at)),
-    };
-    Ok(match kind {
-        Cross::Move => {
-            let has_ends = matches!(spec.name.as_str(), "lmove" | "blmove");
-            let (pop, push) = match has_ends {
-                true => (end(arg(3))?, end(arg(4))?),
-                false => (End::Right, End::Left),
-            };
-            Deed::Move(Move {
+impl Dispatcher {
+    /// What the command wants done; its keys were found last.
+    fn deed(&self, kind: Cross, spec: &CommandSpec, command: &Command<'_>) -> Result<Deed, Unfit> {
+        let arg = |at: usize| command.arg(at).unwrap_or_default();
+        let spot = |at: usize| spot(&self.context.topology, arg(at));
+        Ok(match kind {
+            Cross::Move => {
+                let has_ends = matches!(spec.name.as_str(), "lmove" | "blmove");
+                let (pop, push) = match has_ends {
+                    true => (end(arg(3))?, end(arg(4))?),
+                    false => (End::Right, End::Left),
+                };
+                Deed::Move(Move {
+                    from: spot(1),
+                    to: spot(2),
+                    pop,
+                    push,
+                })
+            }
+            Cross::Shift => Deed::Shift(Shift {
                 from: spot(1),
                 to: spot(2),
-                pop,
-                push,
-            })
+                member: Bytes::copy_from_slice(arg(3)),
+            }),
+            Cross::Rename => Deed::Rename(Rename {
+                from: spot(1),
+                to: spot(2),
+                before: match spec.name.as_str() {
+                    "renamenx" => Before::Kept,
+                    _ => Before::Replaced,
+                },
+            }),
+            Cross::Copy => {
+                let (db, before) = self.copy_options(command)?;
+                Deed::Copy(Duplicate {
+                    from: spot(1),
+                    to: spot(2),
+                    db,
+                    before,
+                })
+            }
+            Cross::SetNew => self.set_new(spec, command)?,
+            Cross::Gather => self.gather(spec, command)?,
+        })
+    }
+
+    /// `COPY from to [DB n] [REPLACE]`, refused as Redis would.
+    fn copy_options(&self, command: &Command<'_>) -> Result<(u16, Before), Unfit> {
+        let (mut db, mut before) = (self.lane.db, Before::Kept);
+        let mut options = command.args().skip(3);
+        while let Some(option) = options.next() {
+            if option.eq_ignore_ascii_case(b"replace") {
+                before = Before::Replaced;
+            } else if option.eq_ignore_ascii_case(b"db") {
+                let number = options.next().ok_or(Unfit::Error(fixed::SYNTAX.into()))?;
+                db = self
+                    .database(number)
+                    .map_err(|why| Unfit::Error(why.into()))?;
+            } else {
+                return Err(Unfit::Error(fixed::SYNTAX.into()));
+            }
         }
-        Cross::Shift => Deed::Shift(Shift {
-            from: spot(1),
-            to: spot(2),
-            member: Bytes::copy_from_slice(arg(3)),
-        }),
-    })
+        Ok((db, before))
+    }
+
+    fn database(&self, number: &[u8]) -> Result<u16, &'static str> {
+        let number = parse_i64(number).ok_or(fixed::NOT_AN_INTEGER)?;
+        i32::try_from(number).map_err(|_| fixed::NO_INT)?;
+        let db = u16::try_from(number).map_err(|_| fixed::DB_OUT_OF_RANGE)?;
+        match db < self.context.server.databases {
+            true => Ok(db),
+            false => Err(fixed::DB_OUT_OF_RANGE),
+        }
+    }
+
+    /// MSETNX; of a key that is given twice the last value counts.
+    fn set_new(&self, spec: &CommandSpec, command: &Command<'_>) -> Result<Deed, Unfit> {
+        if command.argc().is_multiple_of(2) {
+            return Err(Unfit::Error(refusal::arity(spec)));
+        }
+        let mut values = BTreeMap::new();
+        let args: Vec<&[u8]> = command.args().skip(1).collect();
+        for pair in args.chunks_exact(2) {
+            values.insert(pair[0], pair[1]);
+        }
+        let topology = &self.context.topology;
+        let pairs = values.into_iter();
+        let pairs = pairs.map(|(key, value)| (spot(topology, key), Bytes::copy_from_slice(value)));
+        Ok(Deed::SetNew(SetNew {
+            pairs: pairs.collect(),
+        }))
+    }
+
+    /// On the shard of what is written, or else of most of its keys.
+    fn gather(&self, spec: &CommandSpec, command: &Command<'_>) -> Result<Deed, Unfit> {
+        let args: Vec<Bytes> = command.args().map(Bytes::copy_from_slice).collect();
+        let topology = &self.context.topology;
+        let key = |at: &usize| Some((*at, spot(topology, args.get(*at)?)));
+        let keys: Vec<(usize, Spot)> = self.keys.iter().filter_map(key).collect();
+        let written = written(spec, command, &self.keys)?;
+        let shard = |(_, spot): &(usize, Spot)| spot.place.shard;
+        let mut homes = keys
+            .iter()
+            .filter(|(at, _)| written.contains(at))
+            .map(shard);
+        let home = match homes.next() {
+            Some(home) if homes.all(|other| other == home) => home,
+            Some(_) => return Err(Unfit::Shape),
+            None => {
+                let count = |home: &u16| keys.iter().filter(|key| shard(key) == *home).count();
+                let most = keys.iter().map(shard).max_by_key(count);
+                most.ok_or(Unfit::Shape)?
+            }
+        };
+        Ok(Deed::Gather(Gather { args, keys, home }))
+    }
+}
+
+fn spot(topology: &Topology, key: &[u8]) -> Spot {
+    Spot {
+        key: Bytes::copy_from_slice(key),
+        place: topology.place_of(key),
+    }
+}
+
+/// Which of these arguments, all keys, are written.
+fn written(spec: &CommandSpec, command: &Command<'_>, keys: &[usize]) -> Result<Vec<usize>, Unfit> {
+    if spec.name == "sort" {
+        // A pattern with a hash tag counts as a key, but stands for others.
+        let word = |at: usize| command.arg(at).unwrap_or_default();
+        return match keys {
+            [1, store] if word(store - 1).eq_ignore_ascii_case(b"store") => Ok(vec![*store]),
+            _ => Err(Unfit::Shape),
+        };
+    }
+    if spec.is(Flag::ReadOnly) {
+        return Ok(Vec::new());
+    }
+    let found = spec.keys.find_with(&spec.accesses, command);
+    let found = found.map_err(|_| Unfit::Shape)?;
+    let written = found.into_iter().filter(|(_, access)| access.writes);
+    Ok(written.map(|(at, _)| at).collect())
 }
 
 fn end(word: &[u8]) -> Result<End, Unfit> {
@@ -132,7 +247,7 @@ fn end(word: &[u8]) -> Result<End, Unfit> {
     } else if word.eq_ignore_ascii_case(b"right") {
         Ok(End::Right)
     } else {
-        Err(Unfit::Error(fixed::SYNTAX))
+        Err(Unfit::Error(fixed::SYNTAX.into()))
     }
 }
 

@@ -38,6 +38,10 @@ pub fn served(spec: &CommandSpec) -> (Served, &'static str) {
             "changes would not be told as they become visible; OFF is answered",
         ),
         Treatment::Route => of_keys,
+        Treatment::Cross(_) if spec.name == "sort" => (
+            Served::Full,
+            "BY and GET patterns must have the hash tag of the key; STORE over two shards is a transaction; inside MULTI the keys must be on one shard",
+        ),
         Treatment::Cross(_) => (
             Served::Full,
             "over several shards it is a transaction; inside MULTI the keys must be on one shard",

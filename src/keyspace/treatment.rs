@@ -72,6 +72,15 @@ pub enum Cross {
     Move,
     /// SMOVE.
     Shift,
+    /// RENAME, RENAMENX.
+    Rename,
+    /// COPY.
+    Copy,
+    /// MSETNX.
+    SetNew,
+    /// What reads keys, and has its result in one or in none: the values of foreign keys are
+    /// carried to its shard.
+    Gather,
 }
 
 /// A command that concerns the whole keyspace, or every shard.
@@ -190,6 +199,15 @@ fn by_name(name: &str, sub: &str) -> Option<Treatment> {
     Some(match name {
         "lmove" | "rpoplpush" => Over(Cross::Move),
         "smove" => Over(Cross::Shift),
+        "rename" | "renamenx" => Over(Cross::Rename),
+        "copy" => Over(Cross::Copy),
+        "msetnx" => Over(Cross::SetNew),
+        "sinter" | "sunion" | "sdiff" | "sintercard" | "zinter" | "zunion" | "zdiff"
+        | "zintercard" | "sinterstore" | "sunionstore" | "sdiffstore" | "zinterstore"
+        | "zunionstore" | "zdiffstore" | "zrangestore" | "geosearchstore" | "georadius"
+        | "georadiusbymember" | "bitop" | "pfmerge" | "pfcount" | "lcs" | "sort" => {
+            Over(Cross::Gather)
+        }
         "mget" => Splits(Split::Mget),
         "mset" => Splits(Split::Mset),
         "del" | "unlink" => Splits(Split::SumWrite),

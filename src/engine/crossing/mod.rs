@@ -35,8 +35,12 @@
 //! is their turn: they do not outrun each other.
 
 mod block;
+mod fresh;
+mod gather;
 mod moves;
+mod names;
 mod trip;
+mod values;
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -51,7 +55,11 @@ use crate::metrics::Limit;
 use crate::resp::{Lane, build};
 use crate::txn::Part;
 pub use block::Patience;
+pub use fresh::SetNew;
+pub use gather::Gather;
+use gather::gather_limit;
 pub use moves::{End, Move, Shift};
+pub use names::{Before, Duplicate, Rename};
 use trip::Trip;
 
 /// A key, and where it is.
@@ -85,6 +93,14 @@ pub enum Deed {
     Move(Move),
     /// SMOVE.
     Shift(Shift),
+    /// RENAME, RENAMENX.
+    Rename(Rename),
+    /// COPY.
+    Copy(Duplicate),
+    /// MSETNX.
+    SetNew(SetNew),
+    /// What reads keys of several shards, and writes on one or none.
+    Gather(Gather),
 }
 
 /// A command over several shards, of one client.
@@ -94,6 +110,8 @@ pub struct Crossing {
     pub links: Links,
     /// Its protocol and database.
     pub lane: Lane,
+    /// How many bytes of values it may carry from shard to shard.
+    pub bytes_max: usize,
     /// The command.
     pub deed: Deed,
 }
@@ -105,9 +123,12 @@ type Tried = Result<Option<Bytes>, Failure>;
 impl Crossing {
     fn spots(&self) -> Vec<&Spot> {
         match &self.deed {
-            Deed::Move(Move { from, to, .. }) | Deed::Shift(Shift { from, to, .. }) => {
-                vec![from, to]
-            }
+            Deed::Move(Move { from, to, .. })
+            | Deed::Shift(Shift { from, to, .. })
+            | Deed::Rename(Rename { from, to, .. })
+            | Deed::Copy(Duplicate { from, to, .. }) => vec![from, to],
+            Deed::SetNew(deed) => deed.pairs.iter().map(|(spot, _)| spot).collect(),
+            Deed::Gather(deed) => deed.keys.iter().map(|(_, spot)| spot).collect(),
         }
     }
 
@@ -115,6 +136,10 @@ impl Crossing {
         match &self.deed {
             Deed::Move(deed) => deed.attempt(trip).await,
             Deed::Shift(deed) => deed.attempt(trip).await,
+            Deed::Rename(deed) => deed.attempt(trip).await,
+            Deed::Copy(deed) => deed.attempt(trip).await,
+            Deed::SetNew(deed) => deed.attempt(trip).await,
+            Deed::Gather(deed) => deed.attempt(trip).await,
         }
     }
 }

@@ -1,11 +1,13 @@
 //! What the tries of one crossing have in common: reading, and committing.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use tokio::task::spawn_local;
 
+use super::values::Fetched;
 use super::{Crossing, Spot};
 use crate::backend::{Failure, How};
 use crate::engine::conditional::{Guard, Terms};
@@ -16,6 +18,7 @@ use crate::engine::seat::Work;
 use crate::engine::turnstile::Ticket;
 use crate::engine::{Answer, Engine};
 use crate::resp::{self, Protocol, build};
+use crate::txn::Part;
 use crate::txn::plan::Plan;
 
 /// What Redis says of a key that has the wrong type.
@@ -84,6 +87,11 @@ impl<'a> Trip<'a> {
         Plan::new(Protocol::Resp2)
     }
 
+    /// A plan with a reply for the client.
+    pub(super) fn plan_for_client(&self) -> Plan {
+        Plan::new(self.crossing.lane.protocol)
+    }
+
     /// Adds a command about this key, and names the key's slot in it.
     pub(super) fn add(&self, plan: &mut Plan, at: &Spot, words: &[&[u8]]) {
         self.add_in(plan, self.db(), at, words);
@@ -91,14 +99,15 @@ impl<'a> Trip<'a> {
 
     /// The same in this database.
     pub(super) fn add_in(&self, plan: &mut Plan, db: u16, at: &Spot, words: &[&[u8]]) {
+        // The key is the first argument.
+        self.add_words(plan, at.in_db(db), words, &[1]);
+    }
+
+    /// Adds a command with keys at these arguments.
+    pub(super) fn add_words(&self, plan: &mut Plan, place: Part, words: &[&[u8]], keys: &[usize]) {
         let mut raw = BytesMut::new();
         build::command(&mut raw, words);
-        let keys = words.iter().enumerate().skip(1);
-        let keys: Vec<usize> = keys
-            .filter_map(|(i, word)| (*word == &at.key[..]).then_some(i))
-            .take(1)
-            .collect();
-        with_command(&raw, |command| plan.add_whole(at.in_db(db), command, &keys));
+        with_command(&raw, |command| plan.add_whole(place, command, keys));
     }
 
     /// The reply to a command that reads one key, over the client's link; it comes when nothing of
@@ -157,5 +166,19 @@ impl<'a> Trip<'a> {
         }
         let parts = resp::elements(&reply).map(|part| reply.slice_ref(part));
         Ended::Done(parts.collect())
+    }
+
+    /// The same if what was fetched is still what it was.
+    pub(super) async fn commit_fetched(&self, mut plan: Plan, fetched: &Fetched) -> Ended {
+        let Some(watched) = fetched.end() else {
+            return Ended::Broken;
+        };
+        let conditional = watched.len() > 1;
+        let mut connections = BTreeMap::new();
+        for (part, (connection, slots)) in watched {
+            plan.watch(part, slots, conditional);
+            connections.insert(part, connection);
+        }
+        self.commit(plan, Some(Guard::new(connections))).await
     }
 }
