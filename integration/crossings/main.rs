@@ -1,7 +1,7 @@
 //! Commands that write on one shard what they read on another, by many clients through two proxies
 //! of which one is killed again and again: whatever is moved is neither lost nor doubled.
 //!
-//! - `nothing_moved_is_lost_or_doubled`: elements of lists, members of sets, for
+//! - `nothing_moved_is_lost_or_doubled`: elements of lists, members of sets, whole values, for
 //!   `LOCKSTEP_CROSSINGS_SECONDS` (4 unless told);
 //! - `waiting_for_a_move`: BLMOVE and BRPOPLPUSH, and all that ends their waiting.
 
@@ -12,6 +12,8 @@
 mod support;
 
 mod lists;
+mod locks;
+mod names;
 mod sets;
 mod waits;
 
@@ -94,11 +96,16 @@ fn nothing_moved_is_lost_or_doubled() {
     };
     let lists = lists::Lists::fill(&mut cluster.client());
     let sets = sets::Sets::fill(&mut cluster.client());
+    let names = names::Names::fill(&mut cluster.client());
+    let locks = locks::Locks::new();
     let seconds = number_from_env("LOCKSTEP_CROSSINGS_SECONDS", 4);
     let mut rng = seed.rng(u64::MAX);
     std::thread::scope(|scope| {
         lists.start(&scene, scope);
         sets.start(&scene, scope);
+        sets.look(&scene, scope);
+        names.start(&scene, scope);
+        locks.start(&scene, scope);
         let until = Instant::now() + Duration::from_secs(seconds);
         while Instant::now() < until {
             sleep(Duration::from_millis(rng.random_range(200..700)));
@@ -111,6 +118,8 @@ fn nothing_moved_is_lost_or_doubled() {
     cluster.wait_settled(SETTLE_LIMIT);
     lists.check(&mut cluster.client());
     sets.check(&mut cluster.client());
+    names.check(&mut cluster.client());
+    locks.check();
     assert!((cluster.consistency() - 1.0).abs() < f64::EPSILON);
     cluster.wait_clean(CLEAN_LIMIT);
 }

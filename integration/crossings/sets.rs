@@ -15,6 +15,7 @@ const MEMBERS: usize = 30;
 pub struct Sets {
     keys: Vec<String>,
     moved: AtomicU64,
+    looks: AtomicU64,
 }
 
 impl Sets {
@@ -27,6 +28,7 @@ impl Sets {
         Self {
             keys,
             moved: AtomicU64::new(0),
+            looks: AtomicU64::new(0),
         }
     }
 
@@ -49,6 +51,39 @@ impl Sets {
         }
     }
 
+    /// Whoever looks at all sets at once finds all members, and none twice.
+    pub fn look<'s>(&'s self, scene: &'s Scene, scope: &'s Scope<'s, '_>) {
+        for number in 300..302 {
+            scene.keep_doing(
+                scope,
+                (number, (number % 2) as usize),
+                move |client, rng| {
+                    let [a, b, c] = [&self.keys[0], &self.keys[1], &self.keys[2]];
+                    let store = spread("union", 3, 3);
+                    let (line, wanted) = match rng.random_range(0..4) {
+                        0 => (format!("SINTERCARD 2 {a} {c}"), 0),
+                        1 => (
+                            format!("SUNIONSTORE {} {a} {b} {c}", pick(rng, &store)),
+                            MEMBERS,
+                        ),
+                        _ => (format!("SUNION {a} {b} {c}"), MEMBERS),
+                    };
+                    let words: Vec<&str> = line.split(' ').collect();
+                    let reply = client.try_call(&words)?.value;
+                    fine(&reply, &line);
+                    if reply.error().is_none() {
+                        let found = reply
+                            .integer()
+                            .unwrap_or_else(|| reply.elements().len() as i64);
+                        assert_eq!(found, wanted as i64, "{line}");
+                        self.looks.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Ok(())
+                },
+            );
+        }
+    }
+
     /// Each member is in one set.
     pub fn check(&self, client: &mut Client) {
         let mut found = Vec::new();
@@ -61,6 +96,11 @@ impl Sets {
         let found: BTreeSet<_> = found.into_iter().collect();
         assert_eq!(found.len(), MEMBERS, "a member is in two sets");
         let moved = self.moved.load(Ordering::Relaxed);
-        assert!(moved > 50, "only {moved} moves");
+        let looks = self.looks.load(Ordering::Relaxed);
+        println!("{moved} members moved, {looks} looks at all");
+        assert!(
+            moved > 50 && looks > 10,
+            "only {moved} moves, {looks} looks"
+        );
     }
 }

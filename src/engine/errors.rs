@@ -123,8 +123,16 @@ fn aborted(cause: &Cause, answer: Answer, lock_wait: Duration) -> BytesMut {
     let why = match cause {
         Cause::No(_, Refusal::Held { owner, .. }) => held(Some(owner), lock_wait),
         // The shard's own words, as a single Redis would have used them.
-        Cause::No(_, Refusal::Refused(text)) if answer != Answer::Exec => {
+        Cause::No(_, Refusal::Refused(text)) if answer == Answer::Bare => {
             return error(text.clone());
+        }
+        Cause::No(_, Refusal::Refused(text)) if answer == Answer::Parts => {
+            // Our own about a decider have no code in front.
+            let has_code = text.starts_with(|first: char| first.is_ascii_uppercase());
+            return error(match has_code {
+                true => text.clone(),
+                false => format!("ERR {text}; nothing was applied"),
+            });
         }
         Cause::No(_, Refusal::Refused(text)) => text.clone(),
         Cause::No(_, Refusal::Unreachable(text)) => format!("{text}; nothing was applied"),
