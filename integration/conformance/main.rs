@@ -4,6 +4,7 @@
 //!
 //! Every test starts servers of its own, on Unix sockets in a temporary folder, and stops them.
 
+mod condition;
 mod flush;
 mod operations;
 mod ownership;

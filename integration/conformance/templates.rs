@@ -28,7 +28,7 @@ impl Random {
 /// Commands (several where one alone would be random). A word with `$` is filled in: a key of a
 /// type (`s`tring, `l`ist, `h`ash, s`e`t, `z`set, stream `x`, HyperLogLog `p`) or any (`k`),
 /// a `v`alue, `m`ember, `f`ield, `i`nteger of any size or none, small i`n`dex, `o`ffset,
-/// `d`ouble, `t`ime in the far future or past, `c`ount for ids.
+/// `d`ouble, `t`ime in the far future or past, `c`ount for ids, what DUMP `w`rote.
 pub(crate) const TEMPLATES: &[&str] = &[
     "APPEND $s $v",
     "BITCOUNT $s",
@@ -107,6 +107,9 @@ pub(crate) const TEMPLATES: &[&str] = &[
     "PSETEX $s $t $v",
     "RENAME $k $k",
     "RENAMENX $k $k",
+    "RESTORE $s 0 $w REPLACE",
+    "RESTORE $k 0 $w ABSTTL",
+    "RESTORE $k 0 $v",
     "RPOP $l",
     "RPOPLPUSH $l $l",
     "RPUSH $l $m $m $v",
@@ -248,6 +251,8 @@ fn fill(random: &mut Random, word: &str) -> Vec<u8> {
     };
     let text = match kind {
         "v" => return value(random),
+        // Of the string x, by Redis 7.0.
+        "w" => return b"\x00\x01x\n\x00\"\x80\x86_\xbd\xe8H\xd0".to_vec(),
         "m" => format!("m{}", random.below(6)),
         "f" => format!("f{}", random.below(4)),
         "i" => random.pick(INTEGERS).to_owned(),

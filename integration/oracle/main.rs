@@ -281,6 +281,15 @@ fn crosses_shards() {
             "{line} in MULTI changed something"
         );
     }
+    for line in ALONE {
+        let line = line.replace("<a>", a).replace("<b>", b).replace("<c>", c);
+        expect_abort(&mut client, &line, &format!("DEL {a} {b}"));
+        assert_eq!(
+            snapshot(&cluster, &keys),
+            before,
+            "{line} in MULTI changed something"
+        );
+    }
     cluster.wait_settled(SETTLE_LIMIT);
 }
 
@@ -298,11 +307,22 @@ fn expect_abort(client: &mut Client, line: &str, rest: &str) {
 }
 
 const REFUSED: &[&str] = &[
+    "LMPOP 2 <a> <b> LEFT",
+    "ZMPOP 2 <a> <b> MIN",
+    "SORT <a> BY {x}* STORE <b>",
+    "XREAD STREAMS <a> <b> 0 0",
+    "EVAL return(1) 2 <a> <b>",
+];
+
+/// What is a transaction of its own, and cannot be part of another.
+const ALONE: &[&str] = &[
     "RENAME <a> <b>",
     "RENAMENX <a> <b>",
     "COPY <a> <b>",
+    "MSETNX <a> 1 <b> 2",
     "LMOVE <a> <b> LEFT RIGHT",
     "RPOPLPUSH <a> <b>",
+    "BLMOVE <a> <b> LEFT RIGHT 0",
     "SINTER <a> <b>",
     "SUNIONSTORE <a> <b> <c>",
     "SDIFF <c> <b> <a>",
@@ -312,15 +332,12 @@ const REFUSED: &[&str] = &[
     "ZINTER 2 <a> <b>",
     "ZDIFF 2 <b> <a>",
     "ZRANGESTORE <a> <b> 0 -1",
-    "LMPOP 2 <a> <b> LEFT",
     "BITOP AND <a> <b> <c>",
     "PFMERGE <a> <b>",
     "PFCOUNT <a> <b>",
     "GEOSEARCHSTORE <a> <b> FROMLONLAT 0 0 BYRADIUS 1 m",
     "SORT <a> STORE <b>",
     "LCS <a> <b>",
-    "XREAD STREAMS <a> <b> 0 0",
-    "EVAL return(1) 2 <a> <b>",
 ];
 
 /// Every shard's view of the keys.

@@ -8,6 +8,7 @@ mod address;
 mod cli;
 mod file;
 mod load;
+mod markdown;
 mod problem;
 mod rules;
 mod setting;
@@ -24,9 +25,10 @@ pub use address::Address;
 pub use cli::{flags_given, with_flags, with_shard_flags};
 pub use file::read_bounded;
 pub use load::{Loaded, Sources, check_file, load};
+pub use markdown::markdown_table;
 pub use problem::{Origin, Problem, Problems};
 pub use setting::{Group, Kind, Setting};
-pub use table::{SETTINGS, markdown_table};
+pub use table::SETTINGS;
 
 /// Everything that can be set, validated. `Config::default()` holds the defaults (and no shards).
 #[derive(Clone, Debug)]
@@ -96,6 +98,8 @@ pub struct Config {
     pub client_subscriptions_max: usize,
     /// Bytes of scripts that are remembered, so that EVALSHA works where a shard lost them.
     pub script_cache_bytes_max: usize,
+    /// Bytes of values that one command may carry from shard to shard.
+    pub gather_bytes_max: usize,
     /// A client that sends nothing for this long is disconnected; zero: never.
     pub idle_timeout: Duration,
     /// Interval of TCP keepalive probes on clients' and shards' connections; zero: none.
@@ -189,6 +193,7 @@ impl Config {
             pubsub_output_soft_time: Duration::ZERO,
             client_subscriptions_max: 0,
             script_cache_bytes_max: 0,
+            gather_bytes_max: 0,
             idle_timeout: Duration::ZERO,
             tcp_keepalive: Duration::ZERO,
             inline_bytes_max: 0,

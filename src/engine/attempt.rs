@@ -7,9 +7,11 @@ use bytes::{Bytes, BytesMut};
 
 use super::Engine;
 use super::conditional::Guard;
+use super::decide::Checks;
+use super::inbox::{Inbox, Reply};
 use super::moments::{Moments, Who};
 use super::seat::{Arrival, Request, Requests, Work};
-use crate::backend::Pinned;
+use crate::backend::{How, Pinned};
 use crate::metrics::Step;
 use crate::txn::coordinator::{Coordinator, Plan};
 use crate::txn::script::{self, Prepare};
@@ -45,6 +47,8 @@ struct Seat {
     /// Replies of its commands.
     replies: Vec<Bytes>,
     was_asked_to_apply: bool,
+    /// Where the answers to its condition arrive; the decider's are asked for otherwise.
+    checked: Option<Rc<Inbox<Reply>>>,
 }
 
 impl Attempt {
@@ -237,7 +241,7 @@ impl Attempt {
             participants: &self.participants,
             rule: self.rule,
             intent: &work.intent,
-            watched: checked.is_some().then_some(&work.watched),
+            watched: (checked.is_some() || self.settles(part, work)).then_some(&work.watched),
         };
         let mut request = BytesMut::new();
         if let Some(connection) = checked {
@@ -256,6 +260,32 @@ impl Attempt {
                 request,
             ));
         }
+        if let Some(condition) = work.condition.as_ref().filter(|_| !self.is_decider(part)) {
+            // Over the same connection, so it is behind the prepare.
+            let mut questions = BytesMut::new();
+            let how = How::behind(condition.append(&mut questions));
+            let inbox = Inbox::<Reply>::new();
+            let sink = Rc::<Inbox<Reply>>::clone(&inbox);
+            if let Err(failure) = self
+                .engine
+                .link(part.shard)
+                .send(&[&questions], how, sink, 0)
+            {
+                inbox.push((0, Err(failure)));
+            }
+            self.seats[index].checked = Some(inbox);
+        }
+    }
+
+    /// Whether it is conditional on something else than a WATCH, and settles from the prepare on.
+    fn settles(&self, part: Part, work: &Work) -> bool {
+        work.condition.is_some() && work.has_watched && !self.is_decider(part)
+    }
+
+    /// What the decider waits for: the conditions of the others.
+    fn checks(&mut self) -> Checks {
+        let checked = |(seat, at): (&mut Seat, usize)| Some((seat.checked.take()?, at));
+        self.seats.iter_mut().zip(0..).filter_map(checked).collect()
     }
 
     fn is_decider(&self, part: Part) -> bool {
@@ -286,7 +316,8 @@ impl Attempt {
         let (requests, work) = (self.requests.clone(), Rc::clone(&self.work));
         if self.is_decider(part) {
             let connection = self.guard.as_ref().and_then(|guard| guard.take(part));
-            tokio::task::spawn_local(requests.decide(connection, work, index));
+            let checks = self.checks();
+            tokio::task::spawn_local(requests.decide(connection, checks, work, index));
         } else if self.work[index].uses_script() {
             let mut request = BytesMut::new();
             script::append_apply(&mut request, &self.id);

@@ -61,6 +61,7 @@ use futures::future::{join_all, try_join_all};
 use super::attempt::Attempt;
 use super::blocking::{LOOK_AGAIN, append_question, hold, is_clear, maybe_sent};
 use super::seat::Work;
+use super::turnstile::Ticket;
 use super::watching::{Watched, Watching};
 use super::{Answer, Engine, errors, seat};
 use crate::backend::{Failure, Pinned};
@@ -73,6 +74,27 @@ use crate::txn::{Part, Rule, TxnId, names, script};
 /// Looks at locks that others hold before one of them is asked to be settled, if it is overdue.
 const LOOKS_PER_RECOVERY: u32 = 16;
 
+/// On which terms a transaction takes its locks.
+pub(super) struct Terms {
+    /// What it is conditional on.
+    pub guard: Option<Rc<Guard>>,
+    /// Its place in the queues of its slots, if it has one already.
+    pub ticket: Option<Rc<Ticket>>,
+    /// From when on `lock-wait` counts.
+    pub began: Instant,
+}
+
+impl Terms {
+    /// Now, behind everybody who has come before.
+    pub(super) fn of(guard: Option<Rc<Guard>>) -> Self {
+        Self {
+            guard,
+            ticket: None,
+            began: Instant::now(),
+        }
+    }
+}
+
 /// The watching connections of a transaction over several shards, until they are used.
 pub struct Guard {
     /// How the transaction commits.
@@ -82,7 +104,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    fn new(connections: BTreeMap<Part, Pinned>) -> Rc<Self> {
+    pub(super) fn new(connections: BTreeMap<Part, Pinned>) -> Rc<Self> {
         let mut parts = connections.keys();
         let rule = match (parts.next(), parts.next()) {
             (Some(decider), None) => Rule::Decider(*decider),
@@ -92,6 +114,15 @@ impl Guard {
             rule,
             seats: connections.len(),
             connections: RefCell::new(connections),
+        })
+    }
+
+    /// Without a WATCH: the transaction commits if the condition of this participant holds.
+    pub(super) fn of_condition(decider: Part) -> Rc<Self> {
+        Rc::new(Self {
+            rule: Rule::Decider(decider),
+            connections: RefCell::default(),
+            seats: 0,
         })
     }
 
@@ -111,7 +142,7 @@ impl Guard {
     }
 
     /// Stops watching.
-    fn leave(&self) {
+    pub(super) fn leave(&self) {
         for (_, connection) in std::mem::take(&mut *self.connections.borrow_mut()) {
             tokio::task::spawn_local(seat::unwatch(connection));
         }
@@ -166,8 +197,8 @@ impl Engine {
             None => {
                 let guard = Guard::new(connections);
                 let work = plan.take_branches().into_iter().map(Work::new).collect();
-                self.run_locked(plan, work, Answer::Exec, Some(&guard), done)
-                    .await;
+                let terms = Terms::of(Some(Rc::clone(&guard)));
+                self.run_locked(plan, work, Answer::Exec, terms, done).await;
                 guard.leave();
             }
         }

@@ -1,15 +1,19 @@
-//! What only the connections do that carry a client's WATCH.
+//! What the decider does, and what only the connections do that carry a client's WATCH.
 
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use tokio::task::spawn_local;
 
+use super::inbox::{Inbox, Reply};
 use super::seat::{Arrival, Request, Requests, Work, failed, unwatch};
 use crate::backend::{Failure, Pinned};
 use crate::resp::{self, Protocol, build};
 use crate::txn::script::{self, answer};
 use crate::txn::{Applied, Event, Part, Refusal, State, Vote, names};
+
+/// Where the answers to the conditions of others than the decider arrive, and of which branch.
+pub(super) type Checks = Vec<(Rc<Inbox<Reply>>, usize)>;
 
 /// The replies to `MULTI`, one command, `EXEC`.
 const REPLIES: usize = 3;
@@ -21,9 +25,28 @@ impl Requests {
     /// from now on, and looks at it behind that.
     ///
     /// Nobody else ever applies the decider's branch, so not to have sent it, or nil, proves that
-    /// it is not applied and never will be.
-    pub async fn decide(self, connection: Option<Pinned>, work: Rc<[Work]>, index: usize) {
+    /// it is not applied and never will be. So it is not sent if the condition of another does not
+    /// hold: all slots are locked by now. A condition of the decider itself is the script's.
+    pub async fn decide(
+        self,
+        connection: Option<Pinned>,
+        checks: Checks,
+        work: Rc<[Work]>,
+        index: usize,
+    ) {
+        let all = &work;
         let work = &work[index];
+        if !hold(checks, all).await {
+            if let Some(connection) = connection {
+                unwatch(connection).await;
+            }
+            return self.inbox.push(not_sent(work.part));
+        }
+        if let Some(condition) = &work.condition {
+            let mut request = BytesMut::new();
+            script::append_apply_if(&mut request, &self.id, condition);
+            return self.send(Request::Apply, work.part, &request);
+        }
         let arrival = match connection {
             None => not_sent(work.part),
             Some(connection) if work.uses_script() => {
@@ -136,6 +159,21 @@ impl Requests {
             Err(_) => Applied::Unknown,
         }
     }
+}
+
+/// Whether all conditions hold.
+async fn hold(checks: Checks, work: &[Work]) -> bool {
+    for (inbox, at) in checks {
+        let reply = inbox.next(None).await;
+        let holds = match (reply, &work[at].condition) {
+            (Some((_, Ok(reply))), Some(condition)) => condition.holds(&reply),
+            _ => false,
+        };
+        if !holds {
+            return false;
+        }
+    }
+    true
 }
 
 /// What the answers to a checked prepare mean.

@@ -15,6 +15,21 @@ pub(super) fn waited_too_long(answer: Answer, lock_wait: Duration) -> BytesMut {
     discarded(&held(None, lock_wait), answer)
 }
 
+/// What a command over several shards was based on has changed again and again.
+pub(super) fn outrun(lock_wait: Duration) -> BytesMut {
+    let limit = lock_wait.as_millis();
+    error(format!(
+        "ERR its keys were changed by others again and again for {limit} ms (lock-wait-ms); nothing was applied"
+    ))
+}
+
+/// A value that another shard has written is to stand on this one, for good or for a moment.
+pub(super) fn too_new(shard: &str) -> BytesMut {
+    error(format!(
+        "ERR shard {shard} runs an older Redis, which cannot read values of the shard they are on; nothing was applied"
+    ))
+}
+
 /// An EXEC that ran natively on one shard and got no reply.
 ///
 /// It has no id: nothing of it is written to the shard but its commands (a record for each would
@@ -37,7 +52,7 @@ pub fn failed(failure: &Failure) -> BytesMut {
 pub(super) fn lost(failure: &Failure, answer: Answer) -> BytesMut {
     match answer {
         Answer::Exec => failed(failure),
-        Answer::Bare => error(failure.to_string()),
+        Answer::Bare | Answer::Parts => error(failure.to_string()),
     }
 }
 
@@ -53,7 +68,7 @@ pub fn failed_kind(failure: &Failure) -> ErrorKind {
 pub(super) fn lost_kind(failure: &Failure, answer: Answer) -> ErrorKind {
     match answer {
         Answer::Exec => failed_kind(failure),
-        Answer::Bare => failure.kind(),
+        Answer::Bare | Answer::Parts => failure.kind(),
     }
 }
 
@@ -111,6 +126,14 @@ fn aborted(cause: &Cause, answer: Answer, lock_wait: Duration) -> BytesMut {
         Cause::No(_, Refusal::Refused(text)) if answer == Answer::Bare => {
             return error(text.clone());
         }
+        Cause::No(_, Refusal::Refused(text)) if answer == Answer::Parts => {
+            // Our own about a decider have no code in front.
+            let has_code = text.starts_with(|first: char| first.is_ascii_uppercase());
+            return error(match has_code {
+                true => text.clone(),
+                false => format!("ERR {text}; nothing was applied"),
+            });
+        }
         Cause::No(_, Refusal::Refused(text)) => text.clone(),
         Cause::No(_, Refusal::Unreachable(text)) => format!("{text}; nothing was applied"),
         Cause::No(_, Refusal::Late | Refusal::Seen(_) | Refusal::WatchBroken) | Cause::Silence => {
@@ -124,7 +147,7 @@ fn aborted(cause: &Cause, answer: Answer, lock_wait: Duration) -> BytesMut {
 fn discarded(why: &str, answer: Answer) -> BytesMut {
     match answer {
         Answer::Exec => error(format!("EXECABORT Transaction discarded because of: {why}")),
-        Answer::Bare => error(format!("ERR {why}")),
+        Answer::Bare | Answer::Parts => error(format!("ERR {why}")),
     }
 }
 

@@ -14,7 +14,8 @@
 //! * [`fence`]: plain writes that keep away from conditional transactions;
 //! * [`watching`]: what clients watch, on connections of their own;
 //! * [`conditional`]: EXEC of a client that watches;
-//! * [`decide`]: what only the watching connections do in it;
+//! * [`decide`]: what only the decider and the watching connections do in it;
+//! * [`crossing`]: single commands whose keys are on several shards;
 //! * [`everywhere`]: asking every shard the same;
 //! * [`wakeups`]: for the end of transactions that stand in the way;
 //! * [`sources`]: scripts that clients have shown;
@@ -30,6 +31,7 @@ pub mod blocking;
 mod census;
 pub mod channels;
 mod conditional;
+pub mod crossing;
 mod decide;
 pub mod errors;
 pub mod everywhere;
@@ -65,7 +67,7 @@ use crate::txn::plan::{Branch, Plan};
 use crate::txn::script;
 use crate::txn::{Limits, Millis, Outcome, Part, Refusal, TxnId};
 use attempt::Attempt;
-use conditional::Guard;
+use conditional::{Guard, Terms};
 use guarded::Guarded;
 use inbox::{Inbox, Reply};
 use lanes::Lanes;
@@ -79,6 +81,8 @@ pub enum Answer {
     Exec,
     /// The reply to the only command.
     Bare,
+    /// An array as well, for who makes one reply of it; errors as for `Bare`.
+    Parts,
 }
 
 /// Times of the transactions that this engine runs.
@@ -130,6 +134,8 @@ pub struct Engine {
     clock_offsets: Vec<Cell<i64>>,
     boot_id: String,
     next_id: Cell<u64>,
+    /// By shard: the version of values (DUMP) that it can read, once it was asked.
+    readable: Vec<Cell<i64>>,
     /// Transactions that this worker is recovering.
     recovering: RefCell<HashSet<TxnId>>,
     /// Transactions of this worker that are not finished yet.
@@ -155,6 +161,7 @@ impl Engine {
             .map(|_| Cell::new(wall.as_millis() as i64))
             .collect();
         Rc::new(Self {
+            readable: ways.iter().map(|_| Cell::new(0)).collect(),
             lanes: Lanes::new(ways.iter().map(|ways| Rc::clone(&ways.link)).collect()),
             ways,
             times,
@@ -286,25 +293,35 @@ impl Engine {
         }
         match self.run_guarded(&mut plan, answer).await {
             Guarded::Answered(reply) => done(&reply),
-            Guarded::ToDo(work) => self.run_locked(plan, work, answer, None, done).await,
+            Guarded::ToDo(work) => {
+                let terms = Terms::of(None);
+                self.run_locked(plan, work, answer, terms, done).await;
+            }
         }
     }
 
-    /// As a transaction behind locks, whose client watches what `guard` has.
+    /// As a transaction behind locks.
     async fn run_locked(
         self: &Rc<Self>,
         plan: Plan,
         work: Rc<[Work]>,
         answer: Answer,
-        guard: Option<&Rc<Guard>>,
+        terms: Terms,
         done: impl FnOnce(&[u8]),
     ) {
-        let began = Instant::now();
+        let (guard, began) = (terms.guard.as_ref(), terms.began);
         self.metrics.participants.record(work.len() as f64);
         let keys = work
             .iter()
             .flat_map(|work| work.slots.iter().map(|slot| &slot[..]));
-        let ticket = self.turnstile.pass(keys, self.times.lock_wait).await;
+        let ticket = match terms.ticket {
+            Some(ticket) => Some(ticket),
+            None => self
+                .turnstile
+                .pass(keys, self.times.lock_wait)
+                .await
+                .map(Rc::new),
+        };
         let is_checked = guard.is_some_and(|guard| guard.is_checked());
         if ticket.is_none() || (is_checked && !self.wait_for_locks(&work, began).await) {
             self.metrics.limits_hit[Limit::LockWait].increment(1);
@@ -546,7 +563,7 @@ pub async fn ask_as(link: &Rc<Link>, request: &[u8], how: How) -> Result<Bytes, 
 
 fn compose(plan: &Plan, answer: Answer, replies: &[Vec<Bytes>]) -> BytesMut {
     match answer {
-        Answer::Exec => plan.exec_reply(replies),
+        Answer::Exec | Answer::Parts => plan.exec_reply(replies),
         Answer::Bare => plan.bare_reply(replies),
     }
 }
@@ -576,31 +593,4 @@ pub fn random() -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use crate::backend::{armed, hold, wakeups};
-    use crate::resp::build;
-    use crate::txn::names;
-
-    /// What links ask at the end of a batch is about the keys that the scripts write.
-    #[test]
-    fn links_ask_for_what_scripts_write() {
-        assert_eq!(crate::backend::MAP, names::MAP);
-        let questions: [(&[u8], &[u8], &[u8]); 5] = [
-            (armed::WATCH_SETTLING, b"WATCH", names::SETTLING),
-            (hold::EXISTS_SETTLING, b"EXISTS", names::SETTLING),
-            (hold::HKEYS_SETTLING, b"HKEYS", names::SETTLING),
-            (hold::GET_EPOCH, b"GET", names::EPOCH),
-            (hold::EXISTS_INDEX, b"EXISTS", names::INDEX),
-        ];
-        for (question, command, key) in questions {
-            let mut expected = bytes::BytesMut::new();
-            build::command(&mut expected, [command, key]);
-            assert_eq!(question, &expected[..]);
-        }
-        let mut expected = bytes::BytesMut::new();
-        let pattern = [names::RELEASED, b"*"].concat();
-        build::command(&mut expected, [&b"PSUBSCRIBE"[..], &pattern]);
-        assert_eq!(wakeups::PSUBSCRIBE, &expected[..]);
-        assert_eq!(wakeups::PREFIX, names::RELEASED);
-    }
-}
+mod tests;

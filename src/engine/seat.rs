@@ -15,6 +15,7 @@ use super::inbox::{Inbox, Reply};
 use super::stored::Kept;
 use crate::backend::{Failure, How, Pinned, ReplySink};
 use crate::resp::{Protocol, build};
+use crate::txn::condition::Condition;
 use crate::txn::plan::Branch;
 use crate::txn::redo::{Fidelity, Intent, encode_keys};
 use crate::txn::script::answer::{self, Exec};
@@ -35,6 +36,10 @@ pub struct Work {
     pub slots: Vec<Bytes>,
     /// The slots that the client watches, as a prepare wants them; see [`Plan::watch`](crate::txn::plan::Plan::watch).
     pub watched: Bytes,
+    /// Whether there are any.
+    pub has_watched: bool,
+    /// What must be so for the transaction to be committed.
+    pub condition: Option<Condition>,
     /// The same as a record holds it.
     pub intent: Intent,
     /// Of the replies.
@@ -52,6 +57,8 @@ impl Work {
             commands: branch.commands.freeze(),
             count: branch.count,
             slots: branch.slots,
+            has_watched: !branch.watched.is_empty(),
+            condition: branch.condition,
             watched: encode_keys(branch.watched.iter().map(|slot| &slot[..])),
             intent,
             protocol: branch.protocol,

@@ -85,10 +85,24 @@ pub struct Wait {
 }
 
 /// A registration for wake-ups that ends with the waiting, however that ends.
-struct Registered {
+pub(super) struct Registered {
     hub: Rc<Hub>,
     keys: Vec<Vec<u8>>,
-    task: Rc<Notify>,
+    /// Who waits.
+    pub(super) task: Rc<Notify>,
+}
+
+impl Registered {
+    /// From now on, for news of these keys.
+    pub(super) fn new(hub: &Rc<Hub>, sources: &[Source]) -> Self {
+        let registered = Self {
+            hub: Rc::clone(hub),
+            keys: sources.iter().map(|source| source.key.to_vec()).collect(),
+            task: Rc::default(),
+        };
+        hub.wakeups().add(&registered.keys, &registered.task);
+        registered
+    }
 }
 
 impl Drop for Registered {
@@ -147,12 +161,7 @@ impl Engine {
         {
             return Ok(Some(reply));
         }
-        let registered = Registered {
-            hub: Rc::clone(hub),
-            keys: wait.sources.iter().map(|s| s.key.to_vec()).collect(),
-            task: Rc::default(),
-        };
-        hub.wakeups().add(&registered.keys, &registered.task);
+        let registered = Registered::new(hub, &wait.sources);
         loop {
             hub.watch(&wait.sources).await?;
             let taken = match wait.take {
@@ -341,7 +350,7 @@ impl Hub {
     ///
     /// # Errors
     /// A shard is down.
-    async fn watch(&self, sources: &[Source]) -> Result<(), Failure> {
+    pub(super) async fn watch(&self, sources: &[Source]) -> Result<(), Failure> {
         let inbox = Inbox::<Reply>::new();
         for source in sources {
             let mut look = BytesMut::new();

@@ -58,6 +58,16 @@ pub struct Watching {
     keys: RefCell<HashSet<u64>>,
     hasher: RandomState,
     is_broken: Cell<bool>,
+    /// Not for as long as a client likes.
+    is_brief: bool,
+}
+
+/// Why nothing is watched.
+pub(super) enum Unwatched {
+    /// There was no reply.
+    Failed(Failure),
+    /// The shard's own error.
+    Refused(BytesMut),
 }
 
 /// What it watches on one participant.
@@ -76,11 +86,21 @@ pub(super) type Watched = BTreeMap<Part, (Pinned, BTreeMap<u16, Bytes>)>;
 pub struct Wanted {
     /// The keys.
     pub keys: Vec<Bytes>,
+    /// Commands that are run behind the WATCH, in the same database.
+    pub reads: Vec<Bytes>,
     /// Their slots, each also as decimal text.
     pub slots: BTreeMap<u16, Bytes>,
 }
 
 impl Watching {
+    /// For lockstep itself, until the end of one command: on connections for transactions.
+    pub(super) fn briefly() -> Self {
+        Self {
+            is_brief: true,
+            ..Self::default()
+        }
+    }
+
     /// Counts these keys of a database in, if there are not more than `max` then; whether it did.
     pub fn admit<'a>(&self, db: u16, keys: impl Iterator<Item = &'a [u8]>, max: usize) -> bool {
         let mut known = self.keys.borrow_mut();
@@ -150,6 +170,13 @@ impl Watching {
 }
 
 impl Wanted {
+    /// Takes the replies to the reads out of all.
+    fn take_read(&self, db: u16, replies: &mut Vec<Bytes>) -> Vec<Bytes> {
+        let first = if db == 0 { 1 } else { 2 };
+        let end = (first + self.reads.len()).min(replies.len());
+        replies.drain(first.min(end)..end).collect()
+    }
+
     /// The request, from and to database 0, and the number of its replies. One of them is an
     /// error if not all was done as it should be: a server that is busy with a script refuses
     /// SELECT, but not WATCH.
@@ -168,6 +195,9 @@ impl Wanted {
         build::array_header(&mut out, 1 + self.keys.len());
         build::bulk(&mut out, verb);
         self.keys.iter().for_each(|key| build::bulk(&mut out, key));
+        self.reads
+            .iter()
+            .for_each(|read| out.extend_from_slice(read));
         if db != 0 {
             select(&mut out, 0);
         }
@@ -175,7 +205,7 @@ impl Wanted {
         build::bulk(&mut out, b"WATCH");
         let fences = self.slots.values().map(|slot| names::fence(slot));
         fences.for_each(|fence| build::bulk(&mut out, names::lock(&fence)));
-        (out, if db == 0 { 2 } else { 4 })
+        (out, self.reads.len() + if db == 0 { 2 } else { 4 })
     }
 }
 
@@ -194,38 +224,54 @@ impl Engine {
             let all = all.map(|(part, wanted)| engine.watch_on(&watching, *part, lane, wanted));
             match join_all(all).await.into_iter().find_map(Result::err) {
                 None => done(b"+OK\r\n"),
-                Some(error) => {
+                Some(why) => {
                     watching.break_off();
-                    done(&error);
+                    done(&not_watched(&why));
                 }
             }
         });
     }
 
-    /// # Errors
-    /// The reply to the client.
+    /// The same for lockstep itself; the replies to what is read behind each WATCH.
+    pub(super) async fn watch_reading(
+        &self,
+        watching: &Watching,
+        lane: Lane,
+        wanted: &BTreeMap<Part, Wanted>,
+    ) -> Result<BTreeMap<Part, Vec<Bytes>>, Unwatched> {
+        let all = wanted.iter().map(|(part, wanted)| async move {
+            let read = self.watch_on(watching, *part, lane, wanted).await;
+            read.map(|replies| (*part, replies))
+        });
+        join_all(all).await.into_iter().collect()
+    }
+
     async fn watch_on(
         &self,
         watching: &Watching,
         part: Part,
         lane: Lane,
         wanted: &Wanted,
-    ) -> Result<(), BytesMut> {
+    ) -> Result<Vec<Bytes>, Unwatched> {
         let refused = |failure: Failure| {
             self.metrics.errors[failure.kind()].increment(1);
-            not_watched(&failure)
+            Unwatched::Failed(failure)
         };
         let (mut connection, is_fresh) = match watching.take_connection(part) {
             Some(connection) => (connection, false),
             None => {
-                let fresh = self.watchers(part.shard).get(lane.protocol).await;
+                let pool = match watching.is_brief {
+                    true => self.pool(part.shard),
+                    false => self.watchers(part.shard),
+                };
+                let fresh = pool.get(lane.protocol).await;
                 (fresh.map_err(refused)?, true)
             }
         };
         let slots = || wanted.slots.values().map(|slot| &slot[..]);
         // Also where plain commands are not isolated: conditional prepares settle, too.
         let asks = self.ways.len() > 1;
-        loop {
+        let read = loop {
             let (mut request, mut replies) = wanted.request(lane.db);
             if asks {
                 append_question(&mut request, names::SETTLING, slots());
@@ -234,29 +280,33 @@ impl Engine {
             let replies = connection.exchange(&request, replies).await;
             let mut replies = replies.map_err(refused)?;
             let answer = asks.then(|| replies.pop()).flatten();
+            let read = wanted.take_read(lane.db, &mut replies);
             if let Some(error) = replies.iter().find(|reply| resp::is_error(reply)) {
-                return Err(BytesMut::from(&error[..]));
+                return Err(Unwatched::Refused(BytesMut::from(&error[..])));
             }
             if answer.is_none_or(|answer| is_clear(&answer)) {
-                break;
+                break read;
             }
             if !is_fresh {
                 hold(&mut connection, slots()).await.map_err(refused)?;
-                break;
+                break read;
             }
             // What settles may have taken its fence, and would break the WATCH when it drops it.
             connection.exchange(UNWATCH, 1).await.map_err(refused)?;
             tokio::time::sleep(LOOK_AGAIN).await;
-        }
+        };
         watching.put(part, connection, &wanted.slots);
-        Ok(())
+        Ok(read)
     }
 }
 
 /// The error for a WATCH that came to nothing. Nothing was to be executed, so nothing is said of
 /// that.
-fn not_watched(failure: &Failure) -> BytesMut {
-    let (Failure::NeverSent(cause) | Failure::MaybeSent(cause)) = failure;
+fn not_watched(why: &Unwatched) -> BytesMut {
+    let cause = match why {
+        Unwatched::Failed(Failure::NeverSent(cause) | Failure::MaybeSent(cause)) => cause,
+        Unwatched::Refused(error) => return error.clone(),
+    };
     let mut out = BytesMut::new();
     build::error(
         &mut out,

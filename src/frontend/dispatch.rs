@@ -208,7 +208,7 @@ impl Dispatcher {
             return Flow::Wait;
         }
         match spec.treatment {
-            Treatment::Route => self.route(spec, command),
+            Treatment::Route | Treatment::Cross(_) => self.route(spec, command),
             Treatment::Script => {
                 self.is_running_script = true;
                 let flow = self.script(spec, command);
@@ -312,6 +312,7 @@ impl Dispatcher {
             Ok(Home::Slot(place)) => self.forward_to(place, spec, command),
             Ok(Home::Shard(shard)) => self.over_slots(shard, spec, command),
             Ok(Home::Nowhere) => self.keyless(spec, command),
+            Err(Misplaced::CrossSlot) => self.cross(spec, command),
             Err(why) => self.reject_misplaced(spec, why),
         }
     }
@@ -546,7 +547,7 @@ impl Dispatcher {
         let slot = self.session.open_slot();
         let sink: Rc<dyn ReplySink> = match answer {
             Answer::Exec => self.exec_sink(),
-            Answer::Bare => Rc::<Session>::clone(&self.session),
+            _ => Rc::<Session>::clone(&self.session),
         };
         self.context
             .engine

@@ -63,6 +63,7 @@ impl Dispatcher {
         let asks = matches!(
             spec.treatment,
             Treatment::Route
+                | Treatment::Cross(_)
                 | Treatment::Split(_)
                 | Treatment::Script
                 | Treatment::Block { .. }

@@ -4,6 +4,7 @@
 //! * [`roster`]: all clients, over all workers;
 //! * [`clients`]: commands about them;
 //! * [`session`]: its replies, kept in the order of the requests;
+//! * [`crossing`]: commands that write on one shard what they read on another;
 //! * [`dispatch`]: a command outside MULTI → shard, pieces, or an answer of our own;
 //! * [`multi`]: MULTI, EXEC, DISCARD, and what happens in between;
 //! * [`subscriber`]: what a client listens to; the commands for it are in `channels`;
@@ -23,6 +24,7 @@ pub mod access;
 mod channels;
 pub mod client;
 mod clients;
+mod crossing;
 pub mod dispatch;
 mod fence;
 mod flush;

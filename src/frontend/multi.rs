@@ -77,12 +77,13 @@ impl Dispatcher {
             Treatment::Own(_) | Treatment::Whole(_) => Target::Own,
             Treatment::Library(_) => return self.reject(refusal::refused(spec, OF_LIBRARIES)),
             Treatment::Script => return self.queue_script(spec, command),
-            Treatment::Route | Treatment::Block { .. } | Treatment::Split(_) => {
-                match self.target(spec, command) {
-                    Ok(target) => target,
-                    Err(why) => return self.reject_misplaced(spec, why),
-                }
-            }
+            Treatment::Route
+            | Treatment::Cross(_)
+            | Treatment::Block { .. }
+            | Treatment::Split(_) => match self.target(spec, command) {
+                Ok(target) => target,
+                Err(why) => return self.reject_misplaced(spec, why),
+            },
         };
         self.enqueue(command, target)
     }

@@ -42,7 +42,7 @@ impl Dispatcher {
             return self.forward(self.any_shard(), command, Isolation::None, Family::Read);
         }
         let Some(parts) = take_apart(spec, command) else {
-            return self.reject_misplaced(spec, Misplaced::CrossSlot);
+            return self.cross_patiently(spec, command);
         };
         if parts.keys.iter().any(|(key, _)| names::is_reserved(key)) {
             return self.reject_misplaced(spec, Misplaced::Reserved);

@@ -38,10 +38,15 @@ pub fn served(spec: &CommandSpec) -> (Served, &'static str) {
             "changes would not be told as they become visible; OFF is answered",
         ),
         Treatment::Route => of_keys,
-        Treatment::Block { .. } => match spec.name.as_str() {
-            "blmove" | "brpoplpush" => of_keys,
-            _ => (Served::Full, "inside MULTI the keys must be on one shard"),
-        },
+        Treatment::Cross(_) if spec.name == "sort" => (
+            Served::Full,
+            "BY and GET patterns must have the hash tag of the key; STORE over two shards is a transaction; inside MULTI the keys must be on one shard",
+        ),
+        Treatment::Cross(_) => (
+            Served::Full,
+            "over several shards it is a transaction; inside MULTI the keys must be on one shard",
+        ),
+        Treatment::Block { .. } => (Served::Full, "inside MULTI the keys must be on one shard"),
         Treatment::Script => (
             Served::OneShard,
             "all keys declared, and on one shard; without keys, only what touches none",

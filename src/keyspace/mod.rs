@@ -26,4 +26,4 @@ pub use services::{ChannelKind, Channels, Library};
 pub use slot::key_slot;
 pub use table::{CommandSpec, CommandTable, Flag, Lookup};
 pub use topology::{Place, Topology};
-pub use treatment::{Merge, Own, Split, Treatment, Whole};
+pub use treatment::{Cross, Merge, Own, Split, Treatment, Whole};

@@ -11,6 +11,9 @@ use super::table::{CommandSpec, Flag};
 pub enum Treatment {
     /// Goes to the shard of its keys, unchanged; refused when they are on several.
     Route,
+    /// Goes to the shard of its keys, unchanged; a transaction of its own kind when they are on
+    /// several.
+    Cross(Cross),
     /// Goes to the shard of its keys; split when they are on several.
     Split(Split),
     /// Like `Route`; without declared keys its shard cannot be told.
@@ -59,6 +62,25 @@ impl Split {
     pub fn step(self) -> usize {
         if self == Self::Mset { 2 } else { 1 }
     }
+}
+
+/// A command that becomes a transaction over the shards of its keys; see
+/// [`crate::engine::crossing`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cross {
+    /// LMOVE, RPOPLPUSH.
+    Move,
+    /// SMOVE.
+    Shift,
+    /// RENAME, RENAMENX.
+    Rename,
+    /// COPY.
+    Copy,
+    /// MSETNX.
+    SetNew,
+    /// What reads keys, and has its result in one or in none: the values of foreign keys are
+    /// carried to its shard.
+    Gather,
 }
 
 /// A command that concerns the whole keyspace, or every shard.
@@ -171,9 +193,21 @@ impl Treatment {
 
 fn by_name(name: &str, sub: &str) -> Option<Treatment> {
     use Treatment::{
-        Anywhere, Block, Flush, Own as Mine, Refused, Script, Split as Splits, Whole as All,
+        Anywhere, Block, Cross as Over, Flush, Own as Mine, Refused, Script, Split as Splits,
+        Whole as All,
     };
     Some(match name {
+        "lmove" | "rpoplpush" => Over(Cross::Move),
+        "smove" => Over(Cross::Shift),
+        "rename" | "renamenx" => Over(Cross::Rename),
+        "copy" => Over(Cross::Copy),
+        "msetnx" => Over(Cross::SetNew),
+        "sinter" | "sunion" | "sdiff" | "sintercard" | "zinter" | "zunion" | "zdiff"
+        | "zintercard" | "sinterstore" | "sunionstore" | "sdiffstore" | "zinterstore"
+        | "zunionstore" | "zdiffstore" | "zrangestore" | "geosearchstore" | "georadius"
+        | "georadiusbymember" | "bitop" | "pfmerge" | "pfcount" | "lcs" | "sort" => {
+            Over(Cross::Gather)
+        }
         "mget" => Splits(Split::Mget),
         "mset" => Splits(Split::Mset),
         "del" | "unlink" => Splits(Split::SumWrite),

@@ -243,6 +243,8 @@ label! {
         IdleTimeout = "idle_timeout",
         /// `request-timeout-ms`: the connection to the shard was closed.
         RequestTimeout = "request_timeout",
+        /// `gather-bytes-max`: a command over several shards was refused.
+        GatherBytes = "gather_bytes",
         /// `lock-wait-ms`: a transaction was aborted.
         LockWait = "lock_wait",
     }

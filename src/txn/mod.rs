@@ -113,6 +113,7 @@
 //! and the channel `__lockstep:released:<id>`, on which release and abort announce themselves.
 //! A record has no time to live while undecided; nothing in doubt is ever deleted by a timer.
 
+pub mod condition;
 pub mod coordinator;
 mod finish;
 pub mod names;

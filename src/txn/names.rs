@@ -24,6 +24,9 @@ pub const EPOCH: &[u8] = b"__lockstep:epoch";
 pub const MARKERS: &[u8] = b"__lockstep:markers";
 /// This shard's part in the shard map, see [`crate::keyspace::membership`].
 pub const MAP: &[u8] = b"__lockstep:map";
+/// Prefix of what holds values of other shards, within one atomic step: see
+/// [`crate::engine::crossing`].
+pub const GATHERED: &[u8] = b"__lockstep:gathered:";
 /// What stands for every slot of a shard, among slots: held by transactions that touch the whole
 /// keyspace, like FLUSHALL. It conflicts with every other, and stands alone in its list of keys.
 pub const EVERY_SLOT: &[u8] = b"*";

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use bytes::{Bytes, BytesMut};
 
+use super::condition::Condition;
 use super::names;
 use super::redo::IntentBuilder;
 use super::script;
@@ -35,6 +36,8 @@ pub struct Branch {
     pub slots: Vec<Bytes>,
     /// Those of them that the client watches; see [`Plan::watch`].
     pub watched: Vec<Bytes>,
+    /// What must be so there for the transaction to be committed; see [`Plan::require`].
+    pub condition: Option<Condition>,
     /// It touches every slot: `slots` is [`names::EVERY_SLOT`] alone.
     pub is_everywhere: bool,
     seen: HashSet<u16>,
@@ -197,6 +200,18 @@ impl Plan {
         }
     }
 
+    /// What must be so on a participant for the transaction to be committed; there must be a
+    /// decider. If `settles`, it is the keys in these slots that it is about, and plain commands
+    /// wait for the end from the prepare on.
+    pub fn require(&mut self, part: Part, condition: Condition, settles: &[u16]) {
+        let slots = settles
+            .iter()
+            .map(|slot| (*slot, Bytes::from(slot.to_string())));
+        self.watch(part, slots, true);
+        let branch = self.branch_of(part);
+        self.branches[branch].condition = Some(condition);
+    }
+
     /// A command that empties the keyspace: [`script::FLUSHALL`], or [`script::FLUSHDB`] for this
     /// database, with its arguments. It runs on every shard, behind a lock on every slot.
     pub fn add_everywhere(&mut self, args: &[&[u8]], db: u16, topology: &Topology) {
@@ -253,6 +268,7 @@ impl Plan {
             lane: Lane::speaking(self.protocol),
             slots: Vec::new(),
             watched: Vec::new(),
+            condition: None,
             is_everywhere: false,
             seen: HashSet::new(),
         });

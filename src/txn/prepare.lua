@@ -99,6 +99,7 @@ local deadline = string.format('%d', now + ttl)
 if ARGV[7] and ARGV[7] ~= '' then
   call('HSET', record, 'state', 'prepared', 'deadline', deadline, 'participants', ARGV[4],
     'keys', ARGV[5], 'redo', ARGV[6], 'rule', ARGV[7])
+  if watched then call('HSET', record, 'conditional', '1') end
 elseif watched then
   call('HSET', record, 'state', 'prepared', 'deadline', deadline, 'participants', ARGV[4],
     'keys', ARGV[5], 'redo', ARGV[6], 'conditional', '1')

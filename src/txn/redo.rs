@@ -138,7 +138,7 @@ fn put_array32(out: &mut BytesMut, len: u32) {
     out.put_u32(len);
 }
 
-fn put_strings<'a>(out: &mut BytesMut, items: impl ExactSizeIterator<Item = &'a [u8]>) {
+pub(super) fn put_strings<'a>(out: &mut BytesMut, items: impl ExactSizeIterator<Item = &'a [u8]>) {
     match items.len() {
         len @ 0..=15 => out.put_u8(0x90 | len as u8),
         len => put_array32(out, u32::try_from(len).unwrap_or(u32::MAX)),

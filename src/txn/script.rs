@@ -27,6 +27,7 @@ use std::sync::OnceLock;
 use bytes::BytesMut;
 use sha1::{Digest, Sha1};
 
+use super::condition::Condition;
 use super::redo::Intent;
 use super::{Leave, Millis, Part, Rule, TxnId, names};
 use crate::resp::build::{array_header, bulk, command};
@@ -231,6 +232,13 @@ fn append_watch(out: &mut BytesMut, id: &TxnId) {
 /// Appends the request to run the stored redo; one reply, for [`answer::applied`].
 pub fn append_apply(out: &mut BytesMut, id: &TxnId) {
     APPLY.append_call(out, b"EVALSHA", id, &[id.as_str().as_bytes()]);
+}
+
+/// The same, to be done only if the condition holds. If it does not, the answer is that the record
+/// is still `prepared`.
+pub fn append_apply_if(out: &mut BytesMut, id: &TxnId, condition: &Condition) {
+    let args = [id.as_str().as_bytes(), condition.db(), &condition.packed()];
+    APPLY.append_call(out, b"EVALSHA", id, &args);
 }
 
 /// Appends a command of a redo in the form in which it can run natively, between MULTI and EXEC:

@@ -78,6 +78,7 @@ const EXACT: &[&str] = &[
     "PSETEX",
     "RENAME",
     "RENAMENX",
+    "RESTORE",
     "RPOPLPUSH",
     "RPUSH",
     "RPUSHX",
