@@ -48,6 +48,14 @@ impl Proxy {
 
     /// The same with faults planted in it, if it is a build that has them.
     pub fn start_wrong(shards: &[String], settings: &[(String, String)], faults: &str) -> Proxy {
+        let mut proxy = Proxy::prepared(shards, settings);
+        faults.clone_into(&mut proxy.faults);
+        proxy.restart();
+        proxy
+    }
+
+    /// Not started yet: see [`Proxy::launch`].
+    pub fn prepared(shards: &[String], settings: &[(String, String)]) -> Proxy {
         let mut all: BTreeMap<String, String> = DEFAULTS
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -59,19 +67,17 @@ impl Proxy {
             all.insert("fence".to_owned(), fence);
         }
         all.extend(settings.iter().cloned());
-        let mut proxy = Proxy {
+        Proxy {
             port: Port::lease(),
             metrics_port: Port::lease(),
             shards: shards.to_vec(),
             settings: all,
-            faults: faults.to_owned(),
+            faults: String::new(),
             folder: TempDir::with_prefix("lockstep-proxy-").expect("a temporary folder"),
             process: None,
             starts: 0,
             expected: Mutex::default(),
-        };
-        proxy.restart();
-        proxy
+        }
     }
 
     /// The port clients connect to, on 127.0.0.1.
