@@ -15,9 +15,10 @@ const SHARDS: usize = 3;
 /// The one that lies.
 const LIAR: usize = 1;
 const CLIENTS: u64 = 4;
-/// How long the clients of one that lies may have to wait for an answer, or for the end of their
-/// connection: longer than all that they can wait for by the settings here.
-const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+/// Longer than all that a client can wait for by the settings here, but for one thing: as long as
+/// a shard says that a transaction is half applied, replies about its slots are held. Who meets
+/// that gives up.
+const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 const RECOVERY: Duration = Duration::from_secs(10);
 const GROWTH_MIB_MAX: u64 = 192;
 const SETTINGS: [(&str, &str); 9] = [
@@ -76,9 +77,9 @@ fn a_shard_that_lies() {
         "shards: {} lies, {turns} turns of clients, {answered} of them answered",
         stage.liar.told()
     );
-    assert!(stage.liar.told() > 10 && answered > 10);
-    bystander.finish();
     check_alive(&mut proxy);
+    assert!(stage.liar.told() > 10 && answered * 2 > turns);
+    bystander.finish();
     expect_recovered(&proxy);
     check_end(&mut proxy, resident_kib, GROWTH_MIB_MAX);
     drop(stage.shards);
@@ -157,7 +158,10 @@ fn change_rates(liar: &Liar, mut rng: StdRng, end: Instant) {
 fn use_all(port: u16, words: &Words, mut rng: StdRng, end: Instant) -> (u64, u64) {
     let (mut turns, mut answered) = (0, 0);
     while Instant::now() < end {
-        let mut client = Client::connect(port).expect("the proxy takes clients");
+        // A proxy that has died is told of in the end.
+        let Ok(mut client) = Client::connect(port) else {
+            break;
+        };
         client.reply_limit(ANSWER_LIMIT);
         if rng.random() {
             let _ = client
@@ -166,15 +170,9 @@ fn use_all(port: u16, words: &Words, mut rng: StdRng, end: Instant) -> (u64, u64
         }
         for _ in 0..rng.random_range(1..30) {
             let (bytes, replies) = words.turn(&mut rng);
-            let begin = Instant::now();
             let result = client
                 .send(&bytes)
                 .and_then(|()| (0..replies).try_for_each(|_| client.read().map(drop)));
-            let shown = crate::support::escape(&bytes);
-            assert!(
-                begin.elapsed() < ANSWER_LIMIT,
-                "no end after {ANSWER_LIMIT:?}: {shown}"
-            );
             turns += 1;
             match result {
                 Ok(()) => answered += 1,

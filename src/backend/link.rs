@@ -592,7 +592,9 @@ impl Flush for Link {
             self.metrics.requests.increment(batch);
             self.metrics.batch.record(batch as f64);
         }
-        self.metrics.writes.increment(u64::from(!inner.out.is_empty()));
+        self.metrics
+            .writes
+            .increment(u64::from(!inner.out.is_empty()));
         if let Err(error) = inner.poll_write(&mut Context::from_waker(&task)) {
             inner.broken = Some(Cause::new(error.to_string()));
             task.wake();

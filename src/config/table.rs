@@ -1,7 +1,5 @@
 //! The table of settings. One row is the whole of a setting: nothing else needs to change.
 
-use std::fmt::Write as _;
-
 use super::problem::environment_name;
 use super::setting::Kind::{
     Addresses, Bytes, Choice, Count, Listen, Millis, Place, Seconds, Secret, SecretFile, Switch,
@@ -48,6 +46,15 @@ pub static SETTINGS: &[Setting] = &[
         help: "Path of a unix socket where clients on this machine connect, too.",
     },
     Setting {
+        name: "reuse-port",
+        group: Group::Addresses,
+        kind: Switch {
+            set: |c, v| c.reuse_port = v,
+        },
+        help: "Another lockstep with this setting may listen on the same TCP ports at the same time \
+               (SO_REUSEPORT), so that one can start before the one it follows stops.",
+    },
+    Setting {
         name: "shard",
         group: Group::Addresses,
         kind: Addresses {
@@ -75,6 +82,15 @@ pub static SETTINGS: &[Setting] = &[
             set: |c, v| c.workers = v,
         },
         help: "Worker threads, each with connections of its own to every shard; 0: one per core.",
+    },
+    Setting {
+        name: "start-without-shards",
+        group: Group::Process,
+        kind: Switch {
+            set: |c, v| c.start_without_shards = v,
+        },
+        help: "Start, and be ready, as soon as one shard answers that notes the shard map; /readyz \
+               tells which do not. Without it, start waits for every shard.",
     },
     Setting {
         name: "drain-timeout-ms",
@@ -559,29 +575,6 @@ pub static SETTINGS: &[Setting] = &[
         help: "Interval at which every shard is searched for transactions that nobody finishes.",
     },
 ];
-
-/// The table of settings in Markdown, as it stands in the README.
-pub fn markdown_table() -> String {
-    let mut out = String::new();
-    for group in Group::ALL {
-        let _ = write!(out, "\n**{}**\n\n", group.title());
-        out.push_str("| setting | default | what | values |\n|---|---|---|---|\n");
-        for setting in SETTINGS.iter().filter(|s| s.group == *group) {
-            let default = match setting.kind.default_text() {
-                text if text.is_empty() => "none".to_owned(),
-                text => format!("`{text}`"),
-            };
-            let _ = writeln!(
-                out,
-                "| `{}` | {default} | {} | {} |",
-                setting.name,
-                setting.help,
-                setting.kind.domain()
-            );
-        }
-    }
-    out
-}
 
 impl Setting {
     /// Its environment variable.
