@@ -18,11 +18,11 @@ const CLIENTS: u64 = 4;
 /// Longer than all that a client can wait for by the settings here, but for one thing: as long as
 /// a shard says that a transaction is half applied, replies about its slots are held. Who meets
 /// that gives up.
-const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+const ANSWER_LIMIT: Duration = Duration::from_secs(4);
 const RECOVERY: Duration = Duration::from_secs(10);
 const GROWTH_MIB_MAX: u64 = 192;
 const SETTINGS: [(&str, &str); 9] = [
-    ("request-timeout-ms", "200"),
+    ("request-timeout-ms", "1000"),
     ("connect-timeout-ms", "500"),
     ("lock-wait-ms", "500"),
     ("lock-ttl-ms", "500"),
