@@ -98,8 +98,8 @@ fn it_is_activated_by_its_socket() {
     expect_service(&mut process, port.number());
 }
 
-/// As much of the hardening as a process can take on itself: no privileges and none to gain, no
-/// new files, none of the user's, processes and devices its own.
+/// As much of the hardening as a process can take on itself: nobody's user, no privileges and
+/// none to gain, a root that is read-only where the machine allows that.
 #[test]
 fn it_serves_without_privileges() {
     let is_root = rustix::process::getuid().is_root();
@@ -119,28 +119,13 @@ fn it_serves_without_privileges() {
     let script = "mount -o remount,bind,ro / 2>/dev/null; exec setpriv --reuid 65534 --regid 65534 --clear-groups \
                   --bounding-set -all --inh-caps -all --no-new-privs \"$@\"";
     let mut command = Command::new("unshare");
-    command.args([
-        "--mount",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-        "--ipc",
-        "--uts",
-    ]);
+    command.args(["--mount", "--ipc", "--uts"]);
     command
         .args(["sh", "-c", script, "sh"])
         .arg(&public)
         .args(["--shard", &shard.address()]);
-    if !outcome(Command::new("unshare").args([
-        "--mount",
-        "--pid",
-        "--fork",
-        "--mount-proc",
-        "true",
-    ]))
-    .0
-    {
+    let probe = ["--mount", "--ipc", "--uts", "true"];
+    if !outcome(Command::new("unshare").args(probe)).0 {
         println!("not tried: this machine allows no namespaces");
         return;
     }
