@@ -66,6 +66,7 @@ fn a_crowd() {
     for client in resting.iter_mut().step_by(97) {
         assert_eq!(client.call(&["PING"]).text(), "+PONG\\r\\n");
     }
+    cluster.shard_mut(DOWN).restart();
     cluster.wait_settled(Duration::from_secs(10));
 }
 
