@@ -22,6 +22,25 @@ pub const ALL: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "who wants no replies is told of channels all the same",
+        &[
+            "s - CLIENT REPLY OFF",
+            "s 1 SUBSCRIBE a",
+            "s 1 SUBSCRIBE a",
+            "p 1 PUBLISH a hello",
+            "s 1",
+            "s - PING",
+            "s 1 UNSUBSCRIBE a",
+            "s 1 UNSUBSCRIBE",
+            "s - CLIENT REPLY SKIP",
+            "s 1 CLIENT REPLY ON",
+            "s - CLIENT REPLY SKIP",
+            "s 1 PSUBSCRIBE b*",
+            "p 1 PUBLISH bb hello",
+            "s 1",
+        ],
+    ),
+    (
         "nothing to unsubscribe from",
         &[
             "s 1 UNSUBSCRIBE",

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::support::{Cluster, Options, Value, eventually_with, key_on, spread};
+use crate::support::{
+    Cluster, Options, Value, encode, eventually, eventually_with, key_on, spread,
+};
 
 const LIMIT: Duration = Duration::from_secs(10);
 const SOURCE: &str = "return redis.call('INCRBY', KEYS[1], ARGV[1])";
@@ -102,4 +104,42 @@ fn scripts_without_keys_touch_nothing() {
     for shard in cluster.shards() {
         assert_eq!(shard.client().value(&["EXISTS", &key]), Value::Integer(0));
     }
+}
+
+/// A script whose reply was given up keeps its shard from nobody for long, nor does the one that
+/// was sent behind it; what is somebody else's runs on.
+#[test]
+fn a_script_that_was_given_up_is_ended() {
+    let cluster = Cluster::start(&Options {
+        proxy: vec![("request-timeout-ms".into(), "400".into())],
+        ..Options::default()
+    });
+    for pattern in ["shard", "script"] {
+        cluster.expect_log(pattern);
+    }
+    let shard = &cluster.shards()[0];
+    shard
+        .client()
+        .call(&["CONFIG", "SET", "busy-reply-threshold", "50"]);
+    let key = key_on("k", 0, cluster.shards().len());
+    let forever = encode(&["EVAL", "while true do end", "1", &key]);
+    let mut clients = [cluster.client(), cluster.client()];
+    for client in &mut clients {
+        client.send(&forever).expect("sent");
+    }
+    for client in &mut clients {
+        let error = client.read().expect("a reply").value.error();
+        assert!(error.is_some(), "neither ended by itself");
+    }
+    let mut other = cluster.client();
+    let mut is_served = || other.value(&["SET", &key, "1"]).error().is_none();
+    eventually("the shard serves again", LIMIT, &mut is_served);
+
+    let mut stranger = shard.client();
+    stranger.send(&forever).expect("sent");
+    eventually("the shard is busy", LIMIT, || !is_served());
+    let (answer, is_closed) = stranger.drain(Duration::from_millis(1500));
+    assert!(answer.is_empty() && !is_closed, "it runs on");
+    shard.client().call(&["SCRIPT", "KILL"]);
+    eventually("the shard serves again", LIMIT, &mut is_served);
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 
 use crate::support::{
-    Client, Cluster, Options, Seed, Value, encode, eventually, seed::PrintOnFailure, shard_of,
-    spread,
+    Client, Cluster, Options, Seed, Value, encode, eventually, keys_on, seed::PrintOnFailure,
+    shard_of, spread,
 };
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -250,6 +250,8 @@ fn unblocked_by_another_client() {
         panic!("an id");
     };
     let id = id.to_string();
+    let slots = keys_on("k", 0, cluster.shards().len(), 3);
+    let slots: Vec<&str> = slots.iter().map(String::as_str).collect();
     for (how, wanted) in [
         ("TIMEOUT", "*-1\\r\\n"),
         (
@@ -257,13 +259,26 @@ fn unblocked_by_another_client() {
             "-UNBLOCKED client unblocked via CLIENT UNBLOCK\\r\\n",
         ),
     ] {
-        waiter
-            .send(&encode(&["BLPOP", "a", "b", "c", "0"]))
-            .expect("sent");
-        eventually("it waits", LIMIT, || {
-            other.value(&["CLIENT", "UNBLOCK", &id, how]) == Value::Integer(1)
-        });
-        assert_eq!(waiter.read().expect("a reply").text(), wanted);
+        for keys in [&["a", "b", "c"][..], &slots] {
+            let command = [&["BLPOP"][..], keys, &["0"]].concat();
+            waiter.send(&encode(&command)).expect("sent");
+            eventually("it is counted", LIMIT, || blocked(&mut other) == 1);
+            eventually("it waits", LIMIT, || {
+                other.value(&["CLIENT", "UNBLOCK", &id, how]) == Value::Integer(1)
+            });
+            assert_eq!(waiter.read().expect("a reply").text(), wanted, "{keys:?}");
+        }
     }
+    eventually("nobody waits", LIMIT, || blocked(&mut other) == 0);
     assert_eq!(other.value(&["CLIENT", "UNBLOCK", &id]), Value::Integer(0));
+}
+
+/// How many clients wait, as INFO tells.
+fn blocked(client: &mut Client) -> usize {
+    let text = client.value(&["INFO", "clients"]).to_string();
+    let (_, behind) = text.split_once("blocked_clients:").expect("a line");
+    let digits = behind.split(|c: char| !c.is_ascii_digit()).next();
+    digits
+        .and_then(|digits| digits.parse().ok())
+        .expect("a number")
 }

@@ -22,6 +22,7 @@ use super::gauges::Gauges;
 use super::hold::{Check, Hold, Isolation, NO, Receiver, slots};
 use super::marks::Marks;
 pub use super::options::LinkOptions;
+use super::orphans::end_script;
 use super::reader::{BUFFER_BYTES_MIN, READ_BYTES_MAX, Reader};
 use super::request::{Batch, Expected, How, Pending};
 use super::rules::{Settling, known_epoch};
@@ -83,6 +84,8 @@ struct Inner {
     held: usize,
     /// Connections lost.
     losses: u64,
+    /// Scripts that were given up and may run, or come to run, all the same.
+    orphans: usize,
     /// Bytes written and read since they were last published.
     sent_bytes: u64,
     received_bytes: u64,
@@ -117,6 +120,7 @@ impl Link {
             epoch: None,
             held: 0,
             losses: 0,
+            orphans: 0,
             sent_bytes: 0,
             received_bytes: 0,
         };
@@ -197,6 +201,7 @@ impl Link {
         inner.pending.push_back(Expected::Reply(Pending {
             receiver: Receiver { sink, number },
             isolation: how.isolation,
+            is_script: how.is_script,
             end: inner.appended,
             swallow: how.swallow,
         }));
@@ -237,6 +242,7 @@ impl Link {
             match self.dial.connect(self.lane).await {
                 Ok(stream) => {
                     backoff = self.options.backoff.0;
+                    self.inner.borrow_mut().orphans = 0;
                     let cause = self.serve(stream).await;
                     tracing::warn!(shard = self.dial.address, %cause, "connection to shard lost");
                     self.lose(Phase::Connecting, &cause);
@@ -245,6 +251,7 @@ impl Link {
                     self.metrics.connect_failures.increment(1);
                     tracing::warn!(shard = self.dial.address, %cause, "cannot connect to shard");
                     self.lose(Phase::Down(cause.clone()), &cause);
+                    self.end_orphan().await;
                     tokio::time::sleep(backoff).await;
                     backoff = (backoff * 2).min(self.options.backoff.1);
                 }
@@ -455,8 +462,17 @@ impl Link {
         self.metrics.limits_hit[Limit::RequestTimeout].increment(1);
         let limit = self.options.request_timeout.as_millis();
         inner.broken = Some(Cause::new(format!("no reply within {limit} ms")));
+        inner.orphans = inner.scripts_under_way();
         if let Some(task) = inner.task.take() {
             task.wake();
+        }
+    }
+
+    /// See [`orphans`](super::orphans).
+    async fn end_orphan(&self) {
+        let is_one_there = self.inner.borrow().orphans > 0;
+        if is_one_there && end_script(&self.dial).await {
+            self.inner.borrow_mut().orphans -= 1;
         }
     }
 
@@ -514,6 +530,16 @@ impl Link {
 }
 
 impl Inner {
+    /// Scripts that wait for their replies and that the shard may have.
+    fn scripts_under_way(&self) -> usize {
+        let written = self.written;
+        let may_run = |expected: &&Expected| match expected {
+            Expected::Reply(pending) => pending.is_script && pending.end <= written,
+            Expected::Check(_) => false,
+        };
+        self.pending.iter().filter(may_run).count()
+    }
+
     fn append(&mut self, pieces: &[&[u8]]) {
         for piece in pieces {
             self.out.extend_from_slice(piece);

@@ -9,6 +9,7 @@
 //! * [`pinned`]: connections that one transaction has for itself, from a bounded pool;
 //! * [`reader`]: its incoming half, from bytes to replies;
 //! * [`wakeups`]: news of transactions that have ended;
+//! * [`orphans`]: scripts that were given up;
 //! * [`request`]: what is remembered of a request until its reply is there;
 //! * [`connect`]: opening either, with the same greeting;
 //! * [`gauges`]: what links add to the gauges of their shard; [`options`]: their settings.
@@ -24,6 +25,7 @@ pub mod hold;
 pub mod link;
 pub mod marks;
 mod options;
+mod orphans;
 pub mod pinned;
 mod reader;
 mod request;

@@ -11,6 +11,8 @@ pub struct How {
     pub swallow: u32,
     /// How the reply depends on what happens on the shard.
     pub isolation: Isolation,
+    /// A client's script, which may run for ever.
+    pub is_script: bool,
 }
 
 impl How {
@@ -18,13 +20,20 @@ impl How {
     pub const PLAIN: Self = Self {
         swallow: 0,
         isolation: Isolation::None,
+        is_script: false,
     };
+
+    /// The same for a script, or not.
+    pub const fn of_script(self, is_script: bool) -> Self {
+        Self { is_script, ..self }
+    }
 
     /// Behind so many that nobody wants.
     pub const fn behind(swallow: u32) -> Self {
         Self {
             swallow,
             isolation: Isolation::None,
+            is_script: false,
         }
     }
 
@@ -33,6 +42,7 @@ impl How {
         Self {
             swallow: 0,
             isolation,
+            is_script: false,
         }
     }
 }
@@ -48,6 +58,7 @@ pub(super) enum Expected {
 pub(super) struct Pending {
     pub(super) receiver: Receiver,
     pub(super) isolation: Isolation,
+    pub(super) is_script: bool,
     /// Where its bytes end, counted like `appended`.
     pub(super) end: u64,
     /// Replies to swallow first (the +OK and +QUEUED before the reply to EXEC).

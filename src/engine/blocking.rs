@@ -19,6 +19,8 @@ use crate::txn::names;
 /// Between two looks at what settles, while a reply is held.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
+/// What CLIENT UNBLOCK … ERROR gives.
+pub(super) const UNBLOCKED: &[u8] = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
 /// Where a client waits for data: by it, others can end the waiting.
@@ -28,6 +30,8 @@ pub struct Berth(Mutex<State>, Notify);
 #[derive(Debug, Default)]
 struct State {
     is_taken: bool,
+    /// It is lockstep that waits, not a shard.
+    is_here: bool,
     unblocked: Option<Unblock>,
     /// Shards, and the ids of the connections there.
     places: Vec<(u16, i64)>,
@@ -50,6 +54,16 @@ impl Berth {
     /// Whether somebody waits.
     pub fn is_taken(&self) -> bool {
         self.state().is_taken
+    }
+
+    /// Nothing was to be had, and lockstep waits until something may be.
+    pub(super) fn wait_here(&self) {
+        self.state().is_here = true;
+    }
+
+    /// Whether somebody waits of whom no shard knows.
+    pub fn is_here(&self) -> bool {
+        self.state().is_here
     }
 
     /// Waits until somebody may have asked to end the waiting, and tells how.

@@ -384,6 +384,7 @@ impl Engine {
         let how = How {
             swallow: 1 + branch.count as u32,
             isolation: self.hold(slot),
+            is_script: false,
         };
         let sink = Rc::<Inbox<Reply>>::clone(&inbox);
         let links = self.links_of(Lane::speaking(branch.protocol));
@@ -530,8 +531,16 @@ impl Engine {
 /// # Errors
 /// There is none.
 pub async fn ask_over(link: &Rc<Link>, request: &[u8]) -> Result<Bytes, Failure> {
+    ask_as(link, request, How::PLAIN).await
+}
+
+/// The same for a request of this kind.
+///
+/// # Errors
+/// There is none.
+pub async fn ask_as(link: &Rc<Link>, request: &[u8], how: How) -> Result<Bytes, Failure> {
     let inbox = Inbox::<Reply>::new();
-    link.send(&[request], How::PLAIN, Rc::<Inbox<Reply>>::clone(&inbox), 0)?;
+    link.send(&[request], how, Rc::<Inbox<Reply>>::clone(&inbox), 0)?;
     match inbox.next(None).await {
         Some((_, reply)) => reply,
         None => Err(no_reply()),

@@ -12,12 +12,14 @@
 //! one whose try comes first is served, not the one who came first.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::task::{AbortHandle, spawn_local};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
+use super::blocking::{Berth, UNBLOCKED, Unblock};
 use super::inbox::Inbox;
 use super::{Answer, Engine};
 use crate::backend::{Failure, Pinned};
@@ -45,11 +47,13 @@ impl Engine {
     pub fn wait_guarded(
         self: &Rc<Self>,
         patient: Patient,
+        berth: &Arc<Berth>,
         done: impl FnOnce(&[u8]) + 'static,
     ) -> AbortHandle {
-        let engine = Rc::clone(self);
+        let (engine, taken) = (Rc::clone(self), berth.take());
         let task = spawn_local(async move {
-            let reply = engine.try_until_served(&patient).await;
+            let reply = engine.try_until_served(&patient, &taken.0).await;
+            drop(taken);
             done(&reply.unwrap_or_else(|failure| engine.nothing_done(failure)));
         });
         task.abort_handle()
@@ -65,7 +69,11 @@ impl Engine {
         reply.freeze()
     }
 
-    async fn try_until_served(self: &Rc<Self>, patient: &Patient) -> Result<Bytes, Failure> {
+    async fn try_until_served(
+        self: &Rc<Self>,
+        patient: &Patient,
+        berth: &Berth,
+    ) -> Result<Bytes, Failure> {
         let until = patient.limit.map(|limit| Instant::now().checked_add(limit));
         let reply = self.try_once(patient).await;
         if !is_nothing(&reply) {
@@ -84,11 +92,20 @@ impl Engine {
             if !is_nothing(&reply) {
                 return Ok(reply);
             }
-            match until.flatten() {
-                None => news(&mut connection).await?,
-                Some(until) => match timeout_at(until, news(&mut connection)).await {
-                    Ok(came) => came?,
-                    Err(_) => return Ok(patient.in_vain()),
+            berth.wait_here();
+            let over = async {
+                match until.flatten() {
+                    Some(until) => sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                came = news(&mut connection) => came?,
+                () = over => return Ok(patient.in_vain()),
+                how = berth.ended() => match how {
+                    Some(Unblock::AsTimeout) => return Ok(patient.in_vain()),
+                    Some(Unblock::WithError) => return Ok(Bytes::from_static(UNBLOCKED)),
+                    None => {}
                 },
             }
         }

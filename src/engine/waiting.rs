@@ -31,7 +31,7 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::Instant;
 
-use super::blocking::{Berth, Taken, Unblock};
+use super::blocking::{Berth, Taken, UNBLOCKED, Unblock};
 use super::channels::Hub;
 use super::inbox::{Inbox, Reply};
 use super::lanes::Links;
@@ -43,8 +43,6 @@ use crate::resp::{self, Kind, Protocol, build};
 use crate::txn::plan::Plan;
 use crate::txn::{Part, script};
 
-/// What CLIENT UNBLOCK … ERROR gives.
-const UNBLOCKED: &[u8] = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
 /// Rounds after which XREAD takes what it has read.
 const ROUNDS_MAX: usize = 8;
 
@@ -165,6 +163,7 @@ impl Engine {
             if taken.is_some() {
                 return Ok(taken);
             }
+            berth.wait_here();
             let over = async {
                 match wait.until {
                     Some(until) => tokio::time::sleep_until(until).await,
@@ -272,6 +271,7 @@ impl Engine {
         let how = How {
             swallow,
             isolation: self.hold(Some(source.place.slot)),
+            is_script: false,
         };
         wait.links[usize::from(source.place.shard)].send(&[&request], how, sink, 0)?;
         match inbox.next(None).await {

@@ -89,7 +89,7 @@ impl Dispatcher {
         if pending.is_done() {
             self.context.hub.told(self.session.id, pending.topics());
             self.session
-                .reply(|out| out.extend_from_slice(&confirmation));
+                .tell(|out| out.extend_from_slice(&confirmation));
             return Flow::Next;
         }
         self.confirm_later(pending, confirmation)
@@ -97,7 +97,7 @@ impl Dispatcher {
 
     /// Answers when the shards have confirmed it.
     fn confirm_later(&mut self, mut pending: Pending, confirmation: BytesMut) -> Flow {
-        let slot = self.session.open_slot();
+        let (slot, if_wanted) = self.session.open_loud_slot();
         let (session, hub) = (Rc::clone(&self.session), Rc::clone(&self.context.hub));
         let subscriber = Rc::clone(&self.subscriber);
         let metrics = Arc::clone(&self.context.metrics);
@@ -114,7 +114,7 @@ impl Dispatcher {
                     }
                     hub.leave(session.id, topics).ignore();
                     metrics.errors[ErrorKind::ShardDown].increment(1);
-                    session.complete(slot, &error);
+                    session.complete(if_wanted, &error);
                 }
             }
         });
@@ -144,10 +144,10 @@ impl Dispatcher {
         self.counted(Family::Local);
         if pending.is_done() {
             self.session
-                .reply(|out| out.extend_from_slice(&confirmation));
+                .tell(|out| out.extend_from_slice(&confirmation));
             return Flow::Next;
         }
-        let (slot, session) = (self.session.open_slot(), Rc::clone(&self.session));
+        let ((slot, _), session) = (self.session.open_loud_slot(), Rc::clone(&self.session));
         spawn_local(async move {
             // A shard that is lost has forgotten it as well.
             let _ = pending.confirmed().await;

@@ -71,6 +71,8 @@ pub struct Dispatcher {
     pub(super) lane: Lane,
     pub(super) links: Links,
     is_closing: bool,
+    /// What is being dealt with is a script.
+    is_running_script: bool,
     /// Split reads may be under way.
     pub(super) is_reading_split: bool,
     /// What is not answered may be writes that the fence keeps waiting.
@@ -127,6 +129,7 @@ impl Dispatcher {
             keys: Vec::new(),
             counts: Default::default(),
             is_closing: false,
+            is_running_script: false,
             is_reading_split: false,
             waiting: None,
             berth: None,
@@ -206,7 +209,12 @@ impl Dispatcher {
         }
         match spec.treatment {
             Treatment::Route => self.route(spec, command),
-            Treatment::Script => self.script(spec, command),
+            Treatment::Script => {
+                self.is_running_script = true;
+                let flow = self.script(spec, command);
+                self.is_running_script = false;
+                flow
+            }
             Treatment::Library(what) => self.library(what, command),
             Treatment::Split(split) => self.split(spec, split, command),
             Treatment::Block { always } if always || waits(command) => self.block(spec, command),
@@ -422,7 +430,8 @@ impl Dispatcher {
         let slot = self.session.open_slot();
         let session = Rc::clone(&self.session);
         let engine = &self.context.engine;
-        let wait = engine.wait_guarded(patient, move |reply| session.complete(slot, reply));
+        let berth = Arc::clone(self.berth.get_or_insert_default());
+        let wait = engine.wait_guarded(patient, &berth, move |reply| session.complete(slot, reply));
         self.waiting = Some(wait);
         self.counted(family(spec));
         Flow::Bar
@@ -478,7 +487,8 @@ impl Dispatcher {
         let slot = self.session.open_slot();
         let sink = Rc::<Session>::clone(&self.session);
         let link = self.link(shard);
-        if let Err(failure) = link.send(request, How::isolated(isolation), sink, slot) {
+        let how = How::isolated(isolation).of_script(self.is_running_script);
+        if let Err(failure) = link.send(request, how, sink, slot) {
             self.session.drop_slot();
             return self.reject_as(failure.kind(), failure.to_string());
         }

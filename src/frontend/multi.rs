@@ -30,7 +30,7 @@ impl Dispatcher {
         self.multi = Some(Queue::default());
         self.fixes.clear();
         self.queued_under = self.badge.generation();
-        self.session.reply(|out| build::status(out, "OK"));
+        self.session.acknowledge("OK");
         Flow::Next
     }
 
@@ -38,6 +38,13 @@ impl Dispatcher {
     pub(super) fn in_multi(&mut self, spec: &CommandSpec, command: &Command<'_>) -> Flow {
         if let Some(queue) = self.multi.as_mut().filter(|_| !spec.is(Flag::ReadOnly)) {
             queue.mark_writing(spec.treatment);
+        }
+        if let Some(queue) = self
+            .multi
+            .as_mut()
+            .filter(|_| spec.treatment == Treatment::Script)
+        {
+            queue.mark_script();
         }
         let target = match spec.treatment {
             Treatment::Own(Own::Exec) => return self.exec(),
@@ -112,7 +119,7 @@ impl Dispatcher {
         if !queue.is_broken() {
             queue.push(command, target);
         }
-        self.session.reply(|out| build::status(out, "QUEUED"));
+        self.session.acknowledge("QUEUED");
         self.counted(Family::Transaction)
     }
 
@@ -206,6 +213,7 @@ impl Dispatcher {
         let how = How {
             swallow: 1 + queue.len() as u32,
             isolation: self.context.engine.hold(of_slot),
+            is_script: queue.has_script(),
         };
         let link = Rc::clone(self.link(shard));
         if let Err(failure) =

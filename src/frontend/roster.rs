@@ -150,6 +150,13 @@ impl Roster {
         self.held.load(Ordering::Relaxed)
     }
 
+    /// How many wait here, of whom no shard knows: for data on several shards, or for the end of a
+    /// pause.
+    pub fn waiting(&self) -> usize {
+        let is_here = |entry: &&Arc<Entry>| entry.berth().is_some_and(|berth| berth.is_here());
+        self.held() + locked(&self.entries).values().filter(is_here).count()
+    }
+
     /// CLIENT UNPAUSE.
     pub fn go_on(&self) {
         *locked(&self.pause) = None;

@@ -39,6 +39,7 @@ pub struct Queue {
     items: Vec<(usize, Target)>,
     is_broken: bool,
     may_write: bool,
+    has_script: bool,
 }
 
 impl Queue {
@@ -56,6 +57,16 @@ impl Queue {
     /// A command that is not known to only read is about to be queued.
     pub fn mark_writing(&mut self, treatment: Treatment) {
         self.may_write |= !matches!(treatment, Treatment::Own(_) | Treatment::Anywhere);
+    }
+
+    /// A script is about to be queued.
+    pub fn mark_script(&mut self) {
+        self.has_script = true;
+    }
+
+    /// Whether one of the commands is a script.
+    pub fn has_script(&self) -> bool {
+        self.has_script
     }
 
     /// Whether one of the commands may change data.

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::task::spawn_local;
 
 use super::guard;
+use crate::backend::How;
 use crate::engine::lanes::Links;
 use crate::engine::sources::sha_named;
 use crate::engine::{self, Engine};
@@ -75,7 +76,7 @@ impl Dispatcher {
                     build::error(&mut reply, refused);
                     return session.complete(slot, &reply);
                 }
-                Ok(_) => engine::ask_over(&link, &raw).await,
+                Ok(_) => engine::ask_as(&link, &raw, How::PLAIN.of_script(true)).await,
                 Err(failure) => Err(failure),
             };
             match answer {

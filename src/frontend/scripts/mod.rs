@@ -178,7 +178,7 @@ impl Dispatcher {
         let to = Rc::clone(&self.session);
         let link = Rc::clone(self.link(shard));
         let sink = Rc::new(guard::Unguarded { to, source });
-        if let Err(failure) = link.send(&[raw], How::PLAIN, sink, slot) {
+        if let Err(failure) = link.send(&[raw], How::PLAIN.of_script(true), sink, slot) {
             self.session.drop_slot();
             return self.reject_as(failure.kind(), failure.to_string());
         }
@@ -227,6 +227,7 @@ impl Dispatcher {
         let how = How {
             swallow: u32::from(is_new),
             isolation,
+            is_script: true,
         };
         let slot = self.session.open_slot();
         let heal = Rc::new(Heal {
@@ -303,7 +304,10 @@ impl ReplySink for Heal {
         if !is_lost || self.is_tried.replace(true) || !self.session.is_last(number) {
             return Rc::clone(&self.session).deliver(number, reply);
         }
-        let (link, how) = (Rc::clone(&self.link), How::isolated(self.isolation));
+        let (link, how) = (
+            Rc::clone(&self.link),
+            How::isolated(self.isolation).of_script(true),
+        );
         let request = self.request();
         if let Err(failure) = link.send(&[&request], how, Rc::<Self>::clone(&self), number) {
             self.fail(number, &failure);
