@@ -14,7 +14,7 @@ use crate::admin;
 use crate::config::{Address, Config};
 use crate::metrics::{Metrics, UPKEEP_INTERVAL};
 use crate::readiness::Readiness;
-use crate::server::Server;
+use crate::server::{Server, listen_on};
 use crate::shutdown::Shutdown;
 
 /// What is left of the time to drain when those who did not finish are told to hurry: this much
@@ -71,7 +71,7 @@ impl Running {
         tasks.spawn(upkeep(Arc::clone(&metrics), readiness.clone()));
         let metrics_address = match &config.metrics_listen {
             Some(address) => {
-                let listener = listen(address).await;
+                let listener = listen(address, config.reuse_port).await;
                 let (listener, bound) = listener.map_err(cannot(address, "metrics-listen"))?;
                 let serving = admin::serve(listener, Arc::clone(&metrics), readiness.clone());
                 tasks.spawn(async { drop(serving.await) });
@@ -123,8 +123,8 @@ impl Running {
 }
 
 /// Listens, and says where: the port may have been left to the system.
-async fn listen(address: &Address) -> io::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind((address.host(), address.port())).await?;
+async fn listen(address: &Address, reuse_port: bool) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = listen_on(address, reuse_port).await?;
     let bound = listener.local_addr()?;
     Ok((listener, bound))
 }

@@ -65,12 +65,10 @@ fn a_client_that_never_reads_small_replies() {
     target.check_memory(200);
 }
 
-/// Connections that send nothing cost little, and each still works.
-#[test]
-fn idle_connections() {
-    let wanted: usize = if long() { 10_000 } else { 2_000 };
+/// For this process and those it starts.
+pub fn allow_open_files(count: usize) {
     let limit = getrlimit(Resource::Nofile);
-    let needed = Some(wanted as u64 + 500);
+    let needed = Some(count as u64);
     if limit.current < needed && limit.current.is_some() {
         let raised = rustix::process::Rlimit {
             current: needed.min(limit.maximum.or(needed)),
@@ -78,6 +76,13 @@ fn idle_connections() {
         };
         setrlimit(Resource::Nofile, raised).expect("the limit of open files can be raised");
     }
+}
+
+/// Connections that send nothing cost little, and each still works.
+#[test]
+fn idle_connections() {
+    let wanted: usize = if long() { 10_000 } else { 2_000 };
+    allow_open_files(wanted + 500);
     let clients_max = (wanted + 100).to_string();
     let target = Target::start(&[("clients-max", &clients_max)]);
     let bystander = Bystander::start(&target.cluster);

@@ -13,6 +13,7 @@ mod support;
 mod bystander;
 mod bytes;
 mod clients;
+mod crowd;
 mod shards;
 
 use bystander::Bystander;

@@ -171,6 +171,11 @@ impl Cluster {
         &self.proxies
     }
 
+    /// One proxy, to be stopped or waited for.
+    pub fn proxy_mut(&mut self, number: usize) -> &mut Proxy {
+        &mut self.proxies[number]
+    }
+
     /// The port clients of proxy `number` connect to.
     pub fn port(&self, number: usize) -> u16 {
         self.proxies

@@ -8,7 +8,8 @@ use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::fs::{File, read_to_string, remove_file};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Mutex;
@@ -35,6 +36,8 @@ pub struct Proxy {
     faults: String,
     folder: TempDir,
     process: Option<Process>,
+    /// What it is given to listen on, as by a service manager.
+    listener: Option<TcpListener>,
     starts: usize,
     expected: Mutex<Vec<String>>,
 }
@@ -48,6 +51,14 @@ impl Proxy {
 
     /// The same with faults planted in it, if it is a build that has them.
     pub fn start_wrong(shards: &[String], settings: &[(String, String)], faults: &str) -> Proxy {
+        let mut proxy = Proxy::prepared(shards, settings);
+        faults.clone_into(&mut proxy.faults);
+        proxy.restart();
+        proxy
+    }
+
+    /// Not started yet: see [`Proxy::launch`].
+    pub fn prepared(shards: &[String], settings: &[(String, String)]) -> Proxy {
         let mut all: BTreeMap<String, String> = DEFAULTS
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -59,19 +70,18 @@ impl Proxy {
             all.insert("fence".to_owned(), fence);
         }
         all.extend(settings.iter().cloned());
-        let mut proxy = Proxy {
+        Proxy {
             port: Port::lease(),
             metrics_port: Port::lease(),
             shards: shards.to_vec(),
             settings: all,
-            faults: faults.to_owned(),
+            faults: String::new(),
             folder: TempDir::with_prefix("lockstep-proxy-").expect("a temporary folder"),
             process: None,
+            listener: None,
             starts: 0,
             expected: Mutex::default(),
-        };
-        proxy.restart();
-        proxy
+        }
     }
 
     /// The port clients connect to, on 127.0.0.1.
@@ -107,7 +117,7 @@ impl Proxy {
     pub fn launch(&mut self) {
         self.starts += 1;
         let log = File::create(self.log_path(self.starts)).expect("a log file");
-        let mut command = Command::new(program());
+        let mut command = self.command();
         // What steers the tests is not meant for the program.
         let ours = std::env::vars_os().map(|(name, _)| name);
         for name in ours.filter(|name| name.to_string_lossy().starts_with("LOCKSTEP_")) {
@@ -129,10 +139,50 @@ impl Proxy {
             .env("LOCKSTEP_FAILPOINTS", self.folder.path())
             .env("LOCKSTEP_FAULTS", &self.faults)
             .current_dir(self.folder.path())
-            .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle of the log"))
             .stderr(log);
         self.process = Some(Process::start(&mut command).expect("the program under test starts"));
+    }
+
+    /// The program; with a listener that is handed over, by a shell that gives it the number and
+    /// the variables of the convention (`LISTEN_FDS`).
+    fn command(&self) -> Command {
+        let Some(listener) = &self.listener else {
+            let mut command = Command::new(program());
+            command.stdin(Stdio::null());
+            return command;
+        };
+        let script = "exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" \"$@\"";
+        let mut command = Command::new("sh");
+        let handle = listener.try_clone().expect("a second handle");
+        command
+            .args(["-c", script])
+            .arg(program())
+            .stdin(Stdio::from(OwnedFd::from(handle)));
+        command
+    }
+
+    /// From its next start on it is handed a listener, that stays open between its lives.
+    pub fn keep_listener(&mut self) {
+        self.kill();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port.number()));
+        self.listener = Some(listener.expect("its port is free"));
+    }
+
+    /// Starts another in its place, and gives the one that runs once the other serves.
+    pub fn start_follower(&mut self) -> Process {
+        let former = self.process.take().expect("one that runs");
+        self.launch();
+        let path = self.log_path(self.starts);
+        eventually_with("the follower serves", START_LIMIT, || {
+            let log = read_to_string(&path).unwrap_or_default();
+            if log.contains("serving") {
+                Ok(())
+            } else {
+                Err(log)
+            }
+        });
+        former
     }
 
     fn answers_ping(&mut self) -> Result<(), String> {
@@ -289,7 +339,10 @@ impl Drop for Proxy {
         if std::thread::panicking() {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
-            let tail = &lines[lines.len().saturating_sub(20)..];
+            // Of a panic all is told.
+            let panic = lines.iter().position(|line| line.contains("panicked at"));
+            let start = lines.len().saturating_sub(20);
+            let tail = &lines[panic.map_or(start, |panic| panic.min(start))..];
             eprintln!(
                 "end of the log of lockstep on port {}:\n{}",
                 self.port(),

@@ -41,6 +41,8 @@ pub struct Config {
     pub tls_listen: Option<Address>,
     /// Path of the socket where clients on this machine connect, if there is one.
     pub listen_unix: Option<String>,
+    /// Whether other processes may listen on the same ports.
+    pub reuse_port: bool,
     /// Where the metrics and health endpoint listens, if at all.
     pub metrics_listen: Option<Address>,
 
@@ -63,6 +65,8 @@ pub struct Config {
 
     /// Worker threads, each with a runtime and shard connections of its own; 0: one per core.
     pub workers: usize,
+    /// Whether to serve before every shard has answered.
+    pub start_without_shards: bool,
     /// Longest time between the signal to stop and the exit.
     pub drain_timeout: Duration,
     /// Least severe level that is logged.
@@ -168,6 +172,7 @@ impl Config {
             shards: Vec::new(),
             tls_listen: None,
             listen_unix: None,
+            reuse_port: false,
             metrics_listen: None,
             tls_cert_file: None,
             tls_key_file: None,
@@ -178,6 +183,7 @@ impl Config {
             shard_tls_key_file: None,
             shard_tls_name: None,
             workers: 0,
+            start_without_shards: false,
             drain_timeout: Duration::ZERO,
             log_level: LogLevel::Info,
             log_format: LogFormat::Text,

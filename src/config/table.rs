@@ -46,6 +46,15 @@ pub static SETTINGS: &[Setting] = &[
         help: "Path of a unix socket where clients on this machine connect, too.",
     },
     Setting {
+        name: "reuse-port",
+        group: Group::Addresses,
+        kind: Switch {
+            set: |c, v| c.reuse_port = v,
+        },
+        help: "Another lockstep with this setting may listen on the same TCP ports at the same time \
+               (SO_REUSEPORT), so that one can start before the one it follows stops.",
+    },
+    Setting {
         name: "shard",
         group: Group::Addresses,
         kind: Addresses {
@@ -73,6 +82,15 @@ pub static SETTINGS: &[Setting] = &[
             set: |c, v| c.workers = v,
         },
         help: "Worker threads, each with connections of its own to every shard; 0: one per core.",
+    },
+    Setting {
+        name: "start-without-shards",
+        group: Group::Process,
+        kind: Switch {
+            set: |c, v| c.start_without_shards = v,
+        },
+        help: "Start, and be ready, as soon as one shard answers that notes the shard map; /readyz \
+               tells which do not. Without it, start waits for every shard.",
     },
     Setting {
         name: "drain-timeout-ms",

@@ -51,10 +51,18 @@ struct Seat {
     checked: Option<Rc<Inbox<Reply>>>,
 }
 
+impl Engine {
+    /// The ids of transactions of which something may be on the shards, and that are not finished.
+    pub fn under_way(&self) -> Vec<TxnId> {
+        self.under_way.borrow().iter().cloned().collect()
+    }
+}
+
 impl Attempt {
     /// Starts the coordinator. Nothing is sent before [`Attempt::drive`].
     pub fn begin(engine: &Rc<Engine>, work: Rc<[Work]>, guard: Option<Rc<Guard>>) -> Self {
         let id = engine.new_id();
+        engine.under_way.borrow_mut().insert(id.clone());
         let rule = guard.as_ref().map_or(Rule::Implicit, |guard| guard.rule);
         let participants: Vec<Part> = work.iter().map(|work| work.part).collect();
         let window_ms = engine.times.limits.window_ms;
@@ -334,6 +342,7 @@ impl Drop for Attempt {
     /// Connections that still watch the record (an attempt that was aborted) are of use to
     /// others once they do not.
     fn drop(&mut self) {
+        self.engine.under_way.borrow_mut().remove(&self.id);
         for seat in &mut self.seats {
             if let Some(connection) = seat.pinned.take() {
                 tokio::task::spawn_local(super::seat::unwatch(connection));

@@ -140,6 +140,8 @@ pub struct Engine {
     recovering: RefCell<HashSet<TxnId>>,
     /// Transactions of this worker that are not finished yet.
     active: Cell<usize>,
+    /// Those that have an id.
+    under_way: RefCell<HashSet<TxnId>>,
 }
 
 impl Engine {
@@ -173,6 +175,7 @@ impl Engine {
             next_id: Cell::new(1),
             recovering: RefCell::default(),
             active: Cell::new(0),
+            under_way: RefCell::default(),
         })
     }
 

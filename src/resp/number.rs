@@ -89,6 +89,12 @@ pub(crate) fn short_line(text: &[u8]) -> Option<(usize, usize)> {
     }
 }
 
+/// The sum of what shards have counted. One that counts nonsense makes the sum no worse than
+/// itself.
+pub fn total(counts: impl IntoIterator<Item = i64>) -> i64 {
+    counts.into_iter().fold(0, i64::saturating_add)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,6 +148,13 @@ mod tests {
             Decimal::of_unsigned(u64::MAX).as_bytes(),
             u64::MAX.to_string().as_bytes()
         );
+    }
+
+    #[test]
+    fn a_count_that_is_nonsense_ends_nothing() {
+        assert_eq!(total([1, 2, 3]), 6);
+        assert_eq!(total([1, i64::MAX, 3]), i64::MAX);
+        assert_eq!(total([-1, i64::MIN]), i64::MIN);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::{StartError, safety};
+use super::{Common, StartError, safety};
 use crate::backend::Dial;
 use crate::config::{Address, Config};
 use crate::keyspace::CommandTable;
@@ -29,6 +29,8 @@ pub(super) struct Learned {
     pub redis_version: String,
     /// The fewest of all.
     pub databases: u16,
+    /// Shards that have not answered.
+    pub missing: Vec<Address>,
 }
 
 /// TLS towards the shards, if it is to be.
@@ -76,40 +78,126 @@ fn dial(config: &Config, address: &Address) -> Dial {
     }
 }
 
-/// Asks every shard, again and again until it has answered.
+/// Asks every shard, again and again until it has answered; by a setting, until one of them has.
 pub(super) async fn discover(
     config: &Config,
     readiness: &Readiness,
     shutdown: &Shutdown,
 ) -> Result<Learned, StartError> {
-    let mut table = None;
-    let mut versions = Vec::new();
-    let mut databases = u16::MAX;
-    for address in &config.shards {
-        let asked = ask_until_answered(config, address, readiness, shutdown).await?;
-        versions.push(version(address, &asked.info)?);
-        databases = databases.min(asked.databases);
-        safety::check(address, &asked.info, config.allow_unsafe_eviction)?;
-        let Value::Array(_) = &asked.commands else {
-            return Err(StartError::Shard(format!(
-                "shard {address} does not answer COMMAND with an array"
-            )));
-        };
-        let this = CommandTable::from_reply(&asked.commands)
-            .map_err(|why| StartError::Shard(format!("shard {address}: {why}")))?;
-        table = narrower(table, this, address);
+    let mut known = Known::default();
+    if config.start_without_shards {
+        known.ask_all(config, readiness, shutdown).await?;
+    } else {
+        for address in &config.shards {
+            let asked = ask_until_answered(config, address, readiness, shutdown).await?;
+            known.add(config, address, &asked)?;
+        }
     }
-    versions.sort_unstable();
-    let table = table.ok_or_else(|| StartError::Shard("no shards are configured".into()))?;
-    let lowest = versions
-        .first()
-        .map(|version| version.1.clone())
-        .unwrap_or_default();
+    known.versions.sort_unstable();
+    let none = || StartError::Shard("no shards are configured".into());
+    let lowest = known.versions.first().map(|version| version.1.clone());
     Ok(Learned {
-        table,
-        redis_version: lowest,
-        databases,
+        table: known.table.ok_or_else(none)?,
+        redis_version: lowest.unwrap_or_default(),
+        databases: known.databases.unwrap_or(DATABASES_DEFAULT),
+        missing: known.missing,
     })
+}
+
+/// What has been learned so far.
+#[derive(Default)]
+struct Known {
+    table: Option<CommandTable>,
+    versions: Vec<(Vec<u32>, String)>,
+    databases: Option<u16>,
+    missing: Vec<Address>,
+}
+
+impl Known {
+    /// Takes in what a shard answered, if it can be served.
+    fn add(&mut self, config: &Config, address: &Address, asked: &Asked) -> Result<(), StartError> {
+        let (this, version) = examine(config, address, asked)?;
+        let databases = self.databases.unwrap_or(u16::MAX);
+        self.databases = Some(databases.min(asked.databases));
+        self.versions.push(version);
+        self.table = narrower(self.table.take(), this, address);
+        Ok(())
+    }
+
+    /// Asks each of them once, and all again while none has answered.
+    async fn ask_all(
+        &mut self,
+        config: &Config,
+        readiness: &Readiness,
+        shutdown: &Shutdown,
+    ) -> Result<(), StartError> {
+        let mut wait = config.reconnect_backoff_min;
+        loop {
+            self.missing.clear();
+            for address in &config.shards {
+                match ask(config, address).await {
+                    Ok(asked) => self.add(config, address, &asked)?,
+                    Err(why) => {
+                        tracing::warn!(shard = %address, %why, "this shard does not answer");
+                        readiness.note(format!("shard {address}"), &why);
+                        self.missing.push(address.clone());
+                    }
+                }
+            }
+            if self.table.is_some() {
+                return Ok(());
+            }
+            readiness.block("server", "no shard answers");
+            pause(&mut wait, config, shutdown).await?;
+        }
+    }
+}
+
+/// Its commands and version, if this shard can be served.
+fn examine(
+    config: &Config,
+    address: &Address,
+    asked: &Asked,
+) -> Result<(CommandTable, (Vec<u32>, String)), StartError> {
+    let version = version(address, &asked.info)?;
+    safety::check(address, &asked.info, config.allow_unsafe_eviction)?;
+    let Value::Array(_) = &asked.commands else {
+        return Err(StartError::Shard(format!(
+            "shard {address} does not answer COMMAND with an array"
+        )));
+    };
+    let table = CommandTable::from_reply(&asked.commands)
+        .map_err(|why| StartError::Shard(format!("shard {address}: {why}")))?;
+    Ok((table, version))
+}
+
+/// Looks at shards that were not there at the start as soon as they are. With one that should not
+/// be served the process stops being ready, and a person has to decide.
+pub(super) async fn latecomers(common: Common) {
+    let looks = common
+        .missing
+        .iter()
+        .map(|address| look_at_latecomer(&common, address));
+    futures::future::join_all(looks).await;
+}
+
+async fn look_at_latecomer(common: &Common, address: &Address) {
+    let config = &common.config;
+    let mut wait = config.reconnect_backoff_min;
+    let asked = loop {
+        match ask(config, address).await {
+            Ok(asked) => break asked,
+            Err(_) if pause(&mut wait, config, &common.shutdown).await.is_err() => return,
+            Err(_) => {}
+        }
+    };
+    match examine(config, address, &asked) {
+        Ok(_) => tracing::info!(shard = %address, "this shard answers now"),
+        Err(why) => {
+            tracing::error!(%why, "a shard that was not there at the start must not be served");
+            common.readiness.block("server", why.to_string());
+        }
+    }
 }
 
 /// Shards of different versions: the commands that all of them know are what can be served.
@@ -192,14 +280,24 @@ pub(super) async fn until_done<T, F: Future<Output = Result<T, String>>>(
                 readiness.block(&objection, &why);
             }
         }
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = shutdown.draining() => return Err(StartError::Stopped),
-        }
-        wait = (wait * 2)
-            .min(config.reconnect_backoff_max)
-            .max(Duration::from_millis(10));
+        pause(&mut wait, config, shutdown).await?;
     }
+}
+
+/// Longer each time.
+pub(super) async fn pause(
+    wait: &mut Duration,
+    config: &Config,
+    shutdown: &Shutdown,
+) -> Result<(), StartError> {
+    tokio::select! {
+        () = tokio::time::sleep(*wait) => {}
+        () = shutdown.draining() => return Err(StartError::Stopped),
+    }
+    *wait = (*wait * 2)
+        .min(config.reconnect_backoff_max)
+        .max(Duration::from_millis(10));
+    Ok(())
 }
 
 async fn ask(config: &Config, address: &Address) -> Result<Asked, String> {

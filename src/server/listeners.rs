@@ -46,11 +46,11 @@ impl Listeners {
     pub(super) async fn open(config: &Config) -> Result<Self, StartError> {
         let tcp = match listenfd::ListenFd::from_env().take_tcp_listener(0) {
             Ok(Some(listener)) => adopt(listener).map_err(failed("the socket handed over"))?,
-            Ok(None) => listen(&config.listen).await?,
+            Ok(None) => listen(&config.listen, config.reuse_port).await?,
             Err(error) => return Err(failed("the socket handed over")(error)),
         };
         let tls = match &config.tls_listen {
-            Some(address) => Some(listen(address).await?),
+            Some(address) => Some(listen(address, config.reuse_port).await?),
             None => None,
         };
         let path = config.listen_unix.as_ref().map(PathBuf::from);
@@ -177,26 +177,33 @@ fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
-async fn listen(address: &Address) -> Result<TcpListener, StartError> {
-    let failed = failed(&address.to_string());
+async fn listen(address: &Address, reuse_port: bool) -> Result<TcpListener, StartError> {
+    let listener = listen_on(address, reuse_port).await;
+    listener.map_err(failed(&address.to_string()))
+}
+
+/// Listens on the first address of this name that can be listened on; with `reuse_port` beside
+/// other processes that do the same.
+pub(crate) async fn listen_on(address: &Address, reuse_port: bool) -> io::Result<TcpListener> {
     let target = (address.host().to_owned(), address.port());
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in tokio::net::lookup_host(target).await.map_err(&failed)? {
-        match bind(address) {
+    for address in tokio::net::lookup_host(target).await? {
+        match bind(address, reuse_port) {
             Ok(listener) => return Ok(listener),
             Err(error) => last = error,
         }
     }
-    Err(failed(last))
+    Err(last)
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() {
         tokio::net::TcpSocket::new_v4()
     } else {
         tokio::net::TcpSocket::new_v6()
     }?;
     socket.set_reuseaddr(true)?;
+    socket.set_reuseport(reuse_port)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }

@@ -16,7 +16,8 @@ use crate::txn::names;
 /// for shards that give no answer.
 ///
 /// A shard without a note gets one: it is new, or has lost its data. Of all who start at the same
-/// time with the same settings, whoever is first at the first shard names the map.
+/// time with the same settings, whoever is first at the first shard names the map. Shards that are
+/// `missing` are not asked if another notes a map: each of their connections is checked by it.
 ///
 /// # Errors
 /// [`StartError::Shard`] when they are not, [`StartError::Stopped`].
@@ -24,8 +25,10 @@ pub(super) async fn claim(
     config: &Config,
     readiness: &Readiness,
     shutdown: &Shutdown,
+    missing: &[Address],
 ) -> Result<String, StartError> {
-    let claim = Claim {
+    let mut claim = Claim {
+        missing,
         config,
         readiness,
         shutdown,
@@ -35,7 +38,13 @@ pub(super) async fn claim(
         let notes = claim.notes().await?;
         let known = claim.agreed(&notes)?;
         match known {
-            Some(map) if notes.iter().all(Option::is_some) => return Ok(map),
+            Some(map) if claim.is_noted(&notes) => return Ok(map),
+            None if !claim.missing.is_empty() => {
+                tracing::warn!(
+                    "no shard that answers notes the shard map: waiting for all of them"
+                );
+                claim.missing = &[];
+            }
             known => {
                 claim
                     .note(&notes, &known.unwrap_or_else(|| fresh.clone()))
@@ -46,6 +55,8 @@ pub(super) async fn claim(
 }
 
 struct Claim<'a> {
+    /// Not asked.
+    missing: &'a [Address],
     config: &'a Config,
     readiness: &'a Readiness,
     shutdown: &'a Shutdown,
@@ -56,11 +67,21 @@ impl Claim<'_> {
     async fn notes(&self) -> Result<Vec<Option<String>>, StartError> {
         let mut notes = Vec::new();
         for address in &self.config.shards {
+            if self.missing.contains(address) {
+                notes.push(None);
+                continue;
+            }
             let reply = self.ask(address, &[b"GET", names::MAP]).await?;
             let note = resp::as_bulk(&reply);
             notes.push(note.map(|note| String::from_utf8_lossy(note).into_owned()));
         }
         Ok(notes)
+    }
+
+    /// By all that were asked.
+    fn is_noted(&self, notes: &[Option<String>]) -> bool {
+        let mut shards = self.config.shards.iter().zip(notes);
+        shards.all(|(address, note)| note.is_some() || self.missing.contains(address))
     }
 
     fn agreed(&self, notes: &[Option<String>]) -> Result<Option<String>, StartError> {
@@ -76,7 +97,10 @@ impl Claim<'_> {
     async fn note(&self, notes: &[Option<String>], map: &str) -> Result<(), StartError> {
         let count = self.config.shards.len() as u16;
         let shards = self.config.shards.iter().zip(0..).zip(notes);
-        for ((address, number), _) in shards.filter(|(_, note)| note.is_none()) {
+        let is_to_note = |address| !self.missing.contains(address);
+        for ((address, number), _) in
+            shards.filter(|((address, _), note)| note.is_none() && is_to_note(address))
+        {
             let note = Membership::new(map, number, count).to_string();
             let set: [&[u8]; 5] = [b"SET", names::MAP, note.as_bytes(), b"NX", b"GET"];
             if resp::as_bulk(&self.ask(address, &set).await?).is_some() {

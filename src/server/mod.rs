@@ -15,6 +15,7 @@ mod safety;
 mod standing;
 mod worker;
 
+pub(crate) use listeners::listen_on;
 pub(crate) use worker::engine;
 
 use std::io;
@@ -27,7 +28,7 @@ use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-use crate::config::Config;
+use crate::config::{Address, Config};
 use crate::engine::channels::audience::Audience;
 use crate::engine::sources::Sources;
 use crate::engine::turnstile::Turnstile;
@@ -94,6 +95,9 @@ pub(crate) struct Common {
     pub gate: Arc<Gate>,
     pub clients: Arc<AtomicUsize>,
     pub acceptor: Option<Acceptor>,
+    /// Shards that have not answered before the start.
+    pub missing: Arc<[Address]>,
+    pub readiness: Readiness,
     /// By shard.
     pub standings: Arc<[standing::Standing]>,
 }
@@ -132,7 +136,7 @@ impl Server {
             connector.check()?;
         }
         let gate = Gate::open(&config, &learned.table).map_err(StartError::Users)?;
-        let map = map::claim(&config, &readiness, &shutdown).await?;
+        let map = map::claim(&config, &readiness, &shutdown, &learned.missing).await?;
         let acceptor = listeners::acceptor(&config)?;
         let listener = Listeners::open(&config).await?;
         let address = listener.address().map_err(StartError::Worker)?;
@@ -158,6 +162,8 @@ impl Server {
             roster: Arc::default(),
             gate: Arc::new(gate),
             clients: Arc::default(),
+            missing: learned.missing.into(),
+            readiness: readiness.clone(),
             acceptor,
             standings,
             config,

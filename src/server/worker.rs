@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 
-use super::discover::dials;
+use super::discover::{dials, latecomers};
 use super::{Accepted, Common, HANDOVER_MAX};
 use crate::backend::feed::Feed;
 use crate::backend::link::LinkOptions;
@@ -85,6 +85,7 @@ async fn run(
     spawn_local(tick(Rc::clone(&context), common.clone()));
     if number == 0 {
         spawn_local(Rc::clone(&context.engine).search_for_ever());
+        spawn_local(latecomers(common.clone()));
     }
     loop {
         tokio::select! {
@@ -148,6 +149,9 @@ fn left_over(context: &Context, why: &str) {
         why,
         "worker stops; unfinished transactions are left to recovery"
     );
+    for id in context.engine.under_way() {
+        tracing::warn!(%id, "a transaction is left to recovery");
+    }
 }
 
 /// Checks time limits, and publishes what is too frequent to publish at each change.

@@ -411,10 +411,8 @@ pub fn merge<'a>(
     match split {
         Split::Mset => build::status(out, "OK"),
         Split::SumRead | Split::SumWrite => {
-            build::int(
-                out,
-                pieces.filter_map(|(reply, _)| resp::as_int(reply)).sum(),
-            );
+            let counts = pieces.filter_map(|(reply, _)| resp::as_int(reply));
+            build::int(out, resp::number::total(counts));
         }
         Split::Mget => merge_values(keys, pieces, protocol, out),
     }

@@ -76,7 +76,8 @@ impl Audience {
         if kind == ChannelKind::Plain {
             let patterns = self.lock(ChannelKind::Pattern);
             let matching = patterns.iter().filter(|(p, _)| glob_matches(p, channel));
-            receivers += matching.map(|(_, crowd)| crowd.surplus()).sum::<i64>();
+            let more = matching.map(|(_, crowd)| crowd.surplus()).sum();
+            receivers = receivers.saturating_add(more);
         }
         receivers.max(0)
     }
@@ -84,7 +85,7 @@ impl Audience {
     /// The number of subscribers to just this channel, of which a shard counted so many.
     pub fn subscribers(&self, kind: ChannelKind, channel: &[u8], counted: i64) -> i64 {
         let crowd = self.lock(kind).get(channel).copied().unwrap_or_default();
-        (counted + crowd.surplus()).max(0)
+        counted.saturating_add(crowd.surplus()).max(0)
     }
 
     fn lock(&self, kind: ChannelKind) -> MutexGuard<'_, HashMap<Bytes, Crowd>> {

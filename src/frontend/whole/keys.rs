@@ -29,7 +29,7 @@ impl Inquiry {
 
     pub(super) async fn db_size(&self) -> Replied {
         let mut out = BytesMut::new();
-        build::int(&mut out, self.counts().await?.iter().sum());
+        build::int(&mut out, resp::number::total(self.counts().await?));
         Ok(out)
     }
 
@@ -37,7 +37,7 @@ impl Inquiry {
     pub(super) async fn counts_of_first(&self) -> Option<i64> {
         let links = self.context.engine.first_links();
         let counts = self.counts_of(&links, 0).await;
-        counts.ok().map(|counts| counts.iter().sum())
+        counts.ok().map(resp::number::total)
     }
 
     async fn counts(&self) -> Result<Vec<i64>, BytesMut> {
@@ -119,10 +119,8 @@ fn is_noscript(error: &[u8]) -> bool {
 
 /// A shard, each by the weight of its count; None if all are 0.
 fn draw(counts: &[i64], random: u64) -> Option<u16> {
-    let sum: u64 = counts
-        .iter()
-        .map(|count| count.max(&0).unsigned_abs())
-        .sum();
+    let weights = counts.iter().map(|count| count.max(&0).unsigned_abs());
+    let sum = weights.fold(0, u64::saturating_add);
     let mut ticket = random.checked_rem(sum)?;
     for (shard, count) in (0..).zip(counts) {
         let count = count.max(&0).unsigned_abs();

@@ -187,7 +187,7 @@ fn merged(merge: Merge, replies: &[Bytes]) -> BytesMut {
         Merge::First | Merge::Texts => {
             out.extend_from_slice(replies.first().map_or(&b""[..], |first| first))
         }
-        Merge::Sum => build::int(&mut out, ints.sum()),
+        Merge::Sum => build::int(&mut out, resp::number::total(ints)),
         Merge::Least => build::int(&mut out, ints.min().unwrap_or_default()),
     }
     out

@@ -337,7 +337,10 @@ fn parse_record(
     decider: &[u8],
 ) -> Option<Record> {
     let deadline_ms = match as_bulk(deadline) {
-        Some(digits) => std::str::from_utf8(digits).ok()?.parse().ok()?,
+        Some(digits) => {
+            let parsed = std::str::from_utf8(digits).ok()?.parse().ok();
+            parsed.filter(is_a_time)?
+        }
         None => 0,
     };
     let rule = match as_bulk(decider) {
@@ -405,7 +408,12 @@ fn part(text: &[u8]) -> Option<Part> {
 }
 
 fn as_millis(frame: &[u8]) -> Option<Millis> {
-    Millis::try_from(as_int(frame)?).ok()
+    Millis::try_from(as_int(frame)?).ok().filter(is_a_time)
+}
+
+/// No clock tells more, and no script can; beyond it nothing can be reckoned with.
+fn is_a_time(ms: &Millis) -> bool {
+    *ms <= 1 << 53
 }
 
 fn code(text: &[u8]) -> &[u8] {

@@ -131,3 +131,23 @@ fn records_are_read() {
     let foreign = b"*5\r\n:9\r\n$1\r\n?\r\n$-1\r\n$-1\r\n$-1\r\n";
     assert!(record(foreign).is_err());
 }
+
+#[test]
+fn a_time_that_no_clock_tells_is_not_read() {
+    let far = (1_u64 << 53) + 1;
+    for now in [far as i64, i64::MAX, -1] {
+        let vote = vote(format!(":{now}\r\n").as_bytes());
+        assert!(vote.now_ms.is_none(), "{now}: {vote:?}");
+        let told = format!("*5\r\n:{now}\r\n$8\r\nprepared\r\n$1\r\n5\r\n$3\r\n0/0\r\n$-1\r\n");
+        assert!(record(told.as_bytes()).is_err(), "{now}");
+    }
+    let told = format!("*5\r\n:1\r\n$8\r\nprepared\r\n$16\r\n{far}\r\n$3\r\n0/0\r\n$-1\r\n");
+    assert!(record(told.as_bytes()).is_err());
+    assert!(
+        record(
+            told.replace(&far.to_string(), "9007199254740992")
+                .as_bytes()
+        )
+        .is_ok()
+    );
+}
