@@ -8,6 +8,7 @@ mod dev;
 mod endpoints;
 mod help;
 mod install;
+mod reload;
 mod running;
 #[path = "../support/mod.rs"]
 mod support;

@@ -21,7 +21,7 @@ use tokio::io::AsyncReadExt;
 use super::gauges::Gauges;
 use super::hold::{Check, Hold, Isolation, NO, Receiver, slots};
 use super::marks::Marks;
-pub use super::options::LinkOptions;
+pub use super::options::{LinkOptions, LinkValues};
 use super::reader::{BUFFER_BYTES_MIN, READ_BYTES_MAX, Reader};
 use super::request::{Batch, Expected, How, Pending};
 use super::rules::{Settling, known_epoch};
@@ -178,9 +178,7 @@ impl Link {
         if let Phase::Down(cause) = &inner.phase {
             return Err(Failure::NeverSent(cause.clone()));
         }
-        if inner.pending.len() >= self.options.inflight_max
-            || inner.out.len() >= self.options.unwritten_bytes_max
-        {
+        if self.options.is_full(inner.pending.len(), inner.out.len()) {
             return Err(self.overloaded(inner));
         }
         inner.append(request);
@@ -228,11 +226,11 @@ impl Link {
 
     /// Connects, serves, reconnects; ends never.
     pub async fn run(self: Rc<Self>) {
-        let mut backoff = self.options.backoff.0;
+        let mut backoff = self.options.backoff().0;
         loop {
             match self.dial.connect(self.lane).await {
                 Ok(stream) => {
-                    backoff = self.options.backoff.0;
+                    backoff = self.options.backoff().0;
                     let cause = self.serve(stream).await;
                     tracing::warn!(shard = self.dial.address, %cause, "connection to shard lost");
                     self.lose(Phase::Connecting, &cause);
@@ -242,7 +240,7 @@ impl Link {
                     tracing::warn!(shard = self.dial.address, %cause, "cannot connect to shard");
                     self.lose(Phase::Down(cause.clone()), &cause);
                     tokio::time::sleep(backoff).await;
-                    backoff = (backoff * 2).min(self.options.backoff.1);
+                    backoff = (backoff * 2).min(self.options.backoff().1);
                 }
             }
         }
@@ -253,7 +251,7 @@ impl Link {
         self.metrics.connects.increment(1);
         self.inner.borrow_mut().phase = Phase::Up(stream);
         self.clone().flush(self.turn.tick());
-        let mut reader = Reader::new(self.options.limits);
+        let mut reader = Reader::new(self.options.limits());
         let cause = poll_fn(|cx| self.poll_io(&mut reader, cx)).await;
         let failure = Failure::MaybeSent(Cause::new(format!(
             "connection to shard {} lost: {cause}",
@@ -441,13 +439,13 @@ impl Link {
         let Some(oldest) = inner.batches.front() else {
             return;
         };
-        if now.saturating_duration_since(oldest.at) < self.options.request_timeout
+        if now.saturating_duration_since(oldest.at) < self.options.request_timeout()
             || inner.broken.is_some()
         {
             return;
         }
         self.metrics.limits_hit[Limit::RequestTimeout].increment(1);
-        let limit = self.options.request_timeout.as_millis();
+        let limit = self.options.request_timeout().as_millis();
         inner.broken = Some(Cause::new(format!("no reply within {limit} ms")));
         if let Some(task) = inner.task.take() {
             task.wake();

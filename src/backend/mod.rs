@@ -39,6 +39,7 @@ pub use connect::Dial;
 pub(crate) use connect::MAP;
 pub use hold::Isolation;
 pub use link::Link;
+pub use options::{Access, Credentials};
 pub use pinned::{Pinned, Pool};
 pub use request::How;
 pub use wakeups::Wakeups;

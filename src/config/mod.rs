@@ -7,10 +7,12 @@
 mod address;
 mod cli;
 mod file;
+mod live;
 mod load;
 mod problem;
 mod rules;
 mod setting;
+mod shown;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -23,13 +25,15 @@ use sha2::{Digest, Sha256};
 pub use address::Address;
 pub use cli::{flags_given, with_flags, with_shard_flags};
 pub use file::read_bounded;
+pub use live::{Change, Changes};
 pub use load::{Loaded, Sources, check_file, load};
 pub use problem::{Origin, Problem, Problems};
 pub use setting::{Group, Kind, Setting};
-pub use table::{SETTINGS, markdown_table};
+pub use shown::markdown_table;
+pub use table::SETTINGS;
 
 /// Everything that can be set, validated. `Config::default()` holds the defaults (and no shards).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Where clients connect; port 0 lets the system choose.
     pub listen: Address,

@@ -1,8 +1,5 @@
 //! The table of settings. One row is the whole of a setting: nothing else needs to change.
 
-use std::fmt::Write as _;
-
-use super::problem::environment_name;
 use super::setting::Kind::{
     Addresses, Bytes, Choice, Count, Listen, Millis, Place, Seconds, Secret, SecretFile, Switch,
     Text,
@@ -559,33 +556,3 @@ pub static SETTINGS: &[Setting] = &[
         help: "Interval at which every shard is searched for transactions that nobody finishes.",
     },
 ];
-
-/// The table of settings in Markdown, as it stands in the README.
-pub fn markdown_table() -> String {
-    let mut out = String::new();
-    for group in Group::ALL {
-        let _ = write!(out, "\n**{}**\n\n", group.title());
-        out.push_str("| setting | default | what | values |\n|---|---|---|---|\n");
-        for setting in SETTINGS.iter().filter(|s| s.group == *group) {
-            let default = match setting.kind.default_text() {
-                text if text.is_empty() => "none".to_owned(),
-                text => format!("`{text}`"),
-            };
-            let _ = writeln!(
-                out,
-                "| `{}` | {default} | {} | {} |",
-                setting.name,
-                setting.help,
-                setting.kind.domain()
-            );
-        }
-    }
-    out
-}
-
-impl Setting {
-    /// Its environment variable.
-    pub fn environment_variable(&self) -> String {
-        environment_name(self.name)
-    }
-}

@@ -134,8 +134,8 @@ pub fn too_many() -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Dial;
-    use crate::backend::link::LinkOptions;
+    use crate::backend::link::{LinkOptions, LinkValues};
+    use crate::backend::{Access, Credentials, Dial};
     use crate::config::Address;
     use crate::metrics::Metrics;
     use crate::resp::Limits;
@@ -146,19 +146,22 @@ mod tests {
         let dial = Dial {
             tls: None,
             address: "127.0.0.1:1".to_owned(),
-            user: String::new(),
-            password: String::new(),
-            connect_timeout: Duration::from_millis(1),
+            access: Access::new(Credentials {
+                user: String::new(),
+                password: String::new(),
+                connect_timeout: Duration::from_millis(1),
+            }),
             scripts: Rc::new([]),
             member: None,
         };
-        let options = LinkOptions {
+        let options = LinkOptions::new(LinkValues {
             request_timeout: Duration::from_secs(1),
             backoff: (Duration::from_secs(1), Duration::from_secs(1)),
             inflight_max: 1,
             unwritten_bytes_max: 1,
+            wait_max: Duration::ZERO,
             limits: Limits::default(),
-        };
+        });
         let metrics = Metrics::new(&[Address::new("127.0.0.1", 1)]).unwrap();
         let metrics = metrics.shards[0].clone();
         let turn = Rc::new(Turn::default());

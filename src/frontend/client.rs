@@ -32,7 +32,7 @@ pub async fn serve(context: Rc<Context>, stream: Stream, id: u64) {
         stream,
         Rc::clone(&context.turn),
         Rc::clone(&context.tally),
-        context.config.client_output_bytes_max,
+        context.config().client_output_bytes_max,
     );
     context
         .sessions
@@ -73,9 +73,9 @@ enum Stop {
 
 impl Client {
     fn new(context: &Rc<Context>, session: Rc<Session>, entry: Arc<Entry>) -> Self {
-        let config = &context.config;
+        let config = context.config();
         Self {
-            scanner: CommandScanner::new(limits(config)),
+            scanner: CommandScanner::new(limits(&config)),
             dispatcher: Dispatcher::new(
                 Rc::clone(context),
                 Rc::clone(&session),

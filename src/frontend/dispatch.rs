@@ -110,10 +110,11 @@ impl Drop for Dispatcher {
 impl Dispatcher {
     /// For a new connection.
     pub fn new(context: Rc<Context>, session: Rc<Session>, entry: Arc<Entry>) -> Self {
+        let subscriber = Subscriber::new(&session, &context.config());
         Self {
             lane: Lane::FIRST,
             links: context.engine.first_links(),
-            subscriber: Subscriber::new(&session, &context.config),
+            subscriber,
             fixes: Fixes::new(),
             is_guarded: context.gate.is_guarded(),
             badge: Badge::first(&context.gate),

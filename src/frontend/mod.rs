@@ -44,7 +44,7 @@ mod waiting;
 pub mod watch;
 mod whole;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -61,8 +61,8 @@ use crate::turn::Turn;
 
 /// What all sessions of a worker share.
 pub struct Context {
-    /// The settings.
-    pub config: Arc<Config>,
+    /// The settings, as they were set last.
+    pub config: RefCell<Arc<Config>>,
     /// The shard map.
     pub topology: Arc<Topology>,
     /// The commands of the connected servers.
@@ -91,6 +91,13 @@ pub struct Context {
     pub sessions: RefCell<HashMap<u64, Rc<session::Session>>>,
     /// What clients without a buffer of their own read into.
     pub buffer: RefCell<BytesMut>,
+}
+
+impl Context {
+    /// The settings as they are now.
+    pub fn config(&self) -> Ref<'_, Config> {
+        Ref::map(self.config.borrow(), Arc::as_ref)
+    }
 }
 
 /// What is said of the server itself.

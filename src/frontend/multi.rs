@@ -101,7 +101,7 @@ impl Dispatcher {
     }
 
     pub(super) fn enqueue(&mut self, command: &Command<'_>, target: Target) -> Flow {
-        let bytes_max = self.context.config.client_input_bytes_max;
+        let bytes_max = self.context.config().client_input_bytes_max;
         let Some(queue) = &mut self.multi else {
             return Flow::Next;
         };

@@ -151,6 +151,20 @@ label! {
 }
 
 label! {
+    /// What became of reading the settings again.
+    Reload("result") {
+        /// What has changed counts.
+        Applied = "applied",
+        /// Nothing had changed.
+        Unchanged = "unchanged",
+        /// There are mistakes in it: nothing has changed.
+        Invalid = "invalid",
+        /// A setting has changed that only a restart changes: nothing has changed.
+        Refused = "refused",
+    }
+}
+
+label! {
     /// Over how many shards a transaction went.
     Scope("scope") {
         /// One: native MULTI/EXEC.

@@ -19,7 +19,7 @@ use metrics_exporter_prometheus::{
 
 pub use labels::{
     ArmedEnd, Denial, ErrorKind, Family, GuardedWay, Label, Limit, Outcome, Per, Recovery,
-    Rejection, Scope, Step, WaitEnd,
+    Rejection, Reload, Scope, Step, WaitEnd,
 };
 use names::{Definition, Type};
 pub use portion::Portion;
@@ -34,6 +34,12 @@ pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Metrics {
     /// 1 while ready, else 0.
     pub ready: Gauge,
+    /// Times the settings were read again.
+    pub config_reloads: Per<Reload, Counter>,
+    /// 1 if the settings in the file are those that count, else 0.
+    pub config_reload_succeeded: Gauge,
+    /// When that was last so, in seconds since the Unix epoch.
+    pub config_loaded_at: Gauge,
     /// Clients connected now.
     pub clients_connected: Gauge,
     /// Connections of clients accepted.
@@ -167,6 +173,9 @@ impl Metrics {
         let shard = |address| maker.shard(address, &limits_hit);
         Ok(Self {
             ready: maker.gauge(&names::READY, &[]),
+            config_reloads: Per::new(|l| maker.counter(&names::CONFIG_RELOADS, &[text(l)])),
+            config_reload_succeeded: maker.gauge(&names::CONFIG_SUCCEEDED, &[]),
+            config_loaded_at: maker.gauge(&names::CONFIG_LOADED_AT, &[]),
             clients_connected: maker.gauge(&names::CLIENTS_CONNECTED, &[]),
             clients_accepted: maker.counter(&names::CLIENTS_ACCEPTED, &[]),
             clients_rejected: Per::new(|l| maker.counter(&names::CLIENTS_REJECTED, &[text(l)])),

@@ -56,6 +56,12 @@ metrics! {
         "When the process started, in seconds since the Unix epoch.";
     READY = "ready" Gauge, [],
         "1 while /readyz says so, else 0.";
+    CONFIG_RELOADS = "config_reloads_total" Counter, ["result"],
+        "How often the settings were read again, on SIGHUP or since a file had changed. invalid and refused: nothing has changed, the log says why.";
+    CONFIG_SUCCEEDED = "config_last_reload_successful" Gauge, [],
+        "1 if the settings that were read last are those that count, else 0.";
+    CONFIG_LOADED_AT = "config_last_success_timestamp_seconds" Gauge, [],
+        "When the settings were last read without a mistake, in seconds since the Unix epoch.";
 
     CLIENTS_CONNECTED = "clients_connected" Gauge, [],
         "Clients connected now.";

@@ -2,6 +2,7 @@
 //! listener that hands connections to them.
 //!
 //! * [`discover`]: the shards' command table and version;
+//! * [`knobs`]: what can be set anew while it runs;
 //! * [`listeners`]: where clients come in;
 //! * [`map`]: whether the shards are those of one shard map, in its order;
 //! * [`safety`]: which shards are not served;
@@ -9,12 +10,14 @@
 //! * [`worker`]: one thread, one runtime, everything a client needs, shared with no other thread.
 
 mod discover;
+mod knobs;
 mod listeners;
 mod map;
 mod safety;
 mod standing;
 mod worker;
 
+pub(crate) use knobs::Knobs;
 pub(crate) use worker::engine;
 
 use std::io;
@@ -25,7 +28,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
 use crate::engine::channels::audience::Audience;
@@ -74,10 +77,16 @@ pub enum StartError {
     Stopped,
 }
 
+/// The settings, as they were set last.
+pub(crate) type Settings = watch::Receiver<Arc<Config>>;
+
 /// What every worker has a share of, or a copy.
 #[derive(Clone)]
 pub(crate) struct Common {
+    /// As at the start.
     pub config: Arc<Config>,
+    /// As they are now.
+    pub live: Settings,
     pub metrics: Arc<Metrics>,
     pub topology: Arc<Topology>,
     /// The id of the shard map.
@@ -108,6 +117,42 @@ pub(crate) struct Accepted {
 pub struct Server {
     address: SocketAddr,
     workers: Vec<worker::Handle>,
+    settings: Adjuster,
+}
+
+/// Sets anew what can be while the proxy serves.
+#[derive(Clone)]
+pub struct Adjuster {
+    live: watch::Sender<Arc<Config>>,
+    gate: Arc<Gate>,
+    table: Arc<CommandTable>,
+    roster: Arc<Roster>,
+}
+
+impl Adjuster {
+    fn new(live: watch::Sender<Arc<Config>>, common: &Common) -> Self {
+        Self {
+            live,
+            gate: Arc::clone(&common.gate),
+            table: Arc::clone(&common.table),
+            roster: Arc::clone(&common.roster),
+        }
+    }
+
+    /// From now on this counts. What cannot change must not differ from what was.
+    ///
+    /// # Errors
+    /// The file of users cannot be read, or is wrong: nothing has changed then.
+    pub fn set(&self, config: Config) -> Result<(), String> {
+        self.gate.configure(&config, &self.table, &self.roster)?;
+        self.live.send_replace(Arc::new(config));
+        Ok(())
+    }
+
+    /// The settings as they are now.
+    pub fn now(&self) -> Arc<Config> {
+        Arc::clone(&self.live.borrow())
+    }
 }
 
 impl Server {
@@ -141,7 +186,9 @@ impl Server {
         let standings = standings
             .map(|(address, metrics)| standing::Standing::new(address, metrics, &readiness))
             .collect();
+        let (sender, live) = watch::channel(Arc::clone(&config));
         let common = Common {
+            live,
             metrics,
             topology: Arc::new(Topology::new(addresses)),
             map: map.into(),
@@ -162,6 +209,7 @@ impl Server {
             standings,
             config,
         };
+        let settings = Adjuster::new(sender, &common);
         let workers = (0..common.config.workers_effective())
             .map(|number| worker::start(number, common.clone()))
             .collect::<io::Result<Vec<_>>>()
@@ -173,12 +221,21 @@ impl Server {
         tokio::spawn(accept_until_draining(listener, senders, common));
         readiness.clear("server");
         tracing::info!(%address, workers = workers.len(), "serving");
-        Ok(Self { address, workers })
+        Ok(Self {
+            address,
+            workers,
+            settings,
+        })
     }
 
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How to set anew what can be.
+    pub fn adjuster(&self) -> Adjuster {
+        self.settings.clone()
     }
 
     /// Waits until every worker has stopped, which they do once the process drains.
@@ -212,7 +269,7 @@ async fn accept_until_draining(listener: Listeners, workers: Senders, common: Co
 }
 
 async fn admit(stream: Arrived, workers: &Senders, common: &Common, next_id: &AtomicU64) {
-    if common.clients.load(Ordering::Relaxed) >= common.config.clients_max {
+    if common.clients.load(Ordering::Relaxed) >= common.live.borrow().clients_max {
         common.metrics.clients_rejected[Rejection::ClientsMax].increment(1);
         common.metrics.limits_hit[Limit::Clients].increment(1);
         common.metrics.errors[ErrorKind::Limit].increment(1);
@@ -227,7 +284,8 @@ async fn admit(stream: Arrived, workers: &Senders, common: &Common, next_id: &At
     else {
         return;
     };
-    let Ok(stream) = stream.prepare(common.config.tcp_keepalive) else {
+    let keepalive = common.live.borrow().tcp_keepalive;
+    let Ok(stream) = stream.prepare(keepalive) else {
         common.metrics.clients_rejected[Rejection::System].increment(1);
         return;
     };
