@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::admin;
+use crate::admin::{self, History};
 use crate::config::{Address, Config};
 use crate::metrics::{Metrics, UPKEEP_INTERVAL};
 use crate::readiness::Readiness;
@@ -69,12 +69,15 @@ impl Running {
         let metrics = Arc::new(Metrics::new(&config.shards)?);
         let readiness = Readiness::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(upkeep(Arc::clone(&metrics), readiness.clone()));
+        let history = Arc::new(History::new(&config.shards));
+        let kept = Arc::clone(&history);
+        tasks.spawn(upkeep(Arc::clone(&metrics), readiness.clone(), kept));
         let metrics_address = match &config.metrics_listen {
             Some(address) => {
                 let listener = listen(address).await;
                 let (listener, bound) = listener.map_err(cannot(address, "metrics-listen"))?;
-                let serving = admin::serve(listener, Arc::clone(&metrics), readiness.clone());
+                let serving =
+                    admin::serve(listener, Arc::clone(&metrics), readiness.clone(), history);
                 tasks.spawn(async { drop(serving.await) });
                 Some(bound)
             }
@@ -147,11 +150,12 @@ fn cannot(address: &Address, setting: &'static str) -> impl FnOnce(io::Error) ->
     }
 }
 
-async fn upkeep(metrics: Arc<Metrics>, readiness: Readiness) {
+async fn upkeep(metrics: Arc<Metrics>, readiness: Readiness, history: Arc<History>) {
     let mut tick = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
         tick.tick().await;
         metrics.ready.set(f64::from(u8::from(readiness.is_ready())));
         metrics.upkeep();
+        history.note(&metrics, &readiness);
     }
 }

@@ -6,6 +6,7 @@
 mod check;
 mod dev;
 mod endpoints;
+mod guards;
 mod help;
 mod install;
 mod reload;

@@ -5,7 +5,8 @@
 //! connection is lost, each waiting request is told whether it was never sent.
 //!
 //! After a loss the link reconnects at once, and what is sent meanwhile waits for it; if that
-//! fails it is *down*: requests fail immediately until a later attempt succeeds.
+//! fails it is *down*: requests fail immediately until a later attempt succeeds. See
+//! [`circuit`](super::circuit) for when it tries.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -18,6 +19,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 
+use super::circuit::Circuit;
 use super::gauges::Gauges;
 use super::hold::{Check, Hold, Isolation, NO, Receiver, slots};
 use super::marks::Marks;
@@ -34,17 +36,18 @@ use crate::turn::{Flush, Turn};
 /// See the module.
 pub struct Link {
     pub(crate) dial: Dial,
-    lane: Lane,
-    options: LinkOptions,
+    pub(super) lane: Lane,
+    pub(super) options: LinkOptions,
     turn: Rc<Turn>,
-    metrics: ShardMetrics,
+    pub(super) metrics: ShardMetrics,
     gauges: Gauges,
     /// What was sent once on this connection.
     pub marks: Marks,
+    pub(super) circuit: Circuit,
     inner: RefCell<Inner>,
 }
 
-enum Phase {
+pub(super) enum Phase {
     /// Requests are accepted, and wait in the buffer.
     Connecting,
     Up(Stream),
@@ -128,6 +131,7 @@ impl Link {
             turn,
             metrics,
             marks: Marks::default(),
+            circuit: Circuit::default(),
             inner: RefCell::new(inner),
         })
     }
@@ -180,7 +184,7 @@ impl Link {
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
         if let Phase::Down(cause) = &inner.phase {
-            return Err(Failure::NeverSent(cause.clone()));
+            return Err(self.circuit.refuse(cause, &self.metrics));
         }
         if self.options.is_full(inner.pending.len(), inner.out.len()) {
             return Err(self.overloaded(inner));
@@ -228,30 +232,8 @@ impl Link {
         )))
     }
 
-    /// Connects, serves, reconnects; ends never.
-    pub async fn run(self: Rc<Self>) {
-        let mut backoff = self.options.backoff().0;
-        loop {
-            match self.dial.connect(self.lane).await {
-                Ok(stream) => {
-                    backoff = self.options.backoff().0;
-                    let cause = self.serve(stream).await;
-                    tracing::warn!(shard = self.dial.address, %cause, "connection to shard lost");
-                    self.lose(Phase::Connecting, &cause);
-                }
-                Err(cause) => {
-                    self.metrics.connect_failures.increment(1);
-                    tracing::warn!(shard = self.dial.address, %cause, "cannot connect to shard");
-                    self.lose(Phase::Down(cause.clone()), &cause);
-                    tokio::time::sleep(backoff).await;
-                    backoff = (backoff * 2).min(self.options.backoff().1);
-                }
-            }
-        }
-    }
-
     /// Ends when the connection is lost, with the cause.
-    async fn serve(self: &Rc<Self>, stream: Stream) -> Cause {
+    pub(super) async fn serve(self: &Rc<Self>, stream: Stream) -> Cause {
         self.metrics.connects.increment(1);
         self.inner.borrow_mut().phase = Phase::Up(stream);
         self.clone().flush(self.turn.tick());
@@ -376,14 +358,18 @@ impl Link {
             Some(Expected::Reply(_)) => {}
         }
         inner.received += 1;
+        if let Some(batch) = inner.batches.front() {
+            self.turn.answers(batch.at);
+        }
         while inner
             .batches
             .front()
             .is_some_and(|batch| batch.upto <= inner.received)
         {
             if let Some(batch) = inner.batches.pop_front() {
-                let taken = self.turn.now().saturating_duration_since(batch.at);
-                self.metrics.latency.record(taken.as_secs_f64());
+                self.metrics
+                    .latency
+                    .record(batch.at.elapsed().as_secs_f64());
             }
         }
         Ok(inner.pending.pop_front())
@@ -451,6 +437,7 @@ impl Link {
             return;
         }
         self.metrics.limits_hit[Limit::RequestTimeout].increment(1);
+        self.circuit.timed_out();
         let limit = self.options.request_timeout().as_millis();
         inner.broken = Some(Cause::new(format!("no reply within {limit} ms")));
         if let Some(task) = inner.task.take() {
@@ -459,7 +446,7 @@ impl Link {
     }
 
     /// The connection is gone: everybody who waits is told, each as it is.
-    fn lose(&self, next: Phase, cause: &Cause) {
+    pub(super) fn lose(&self, next: Phase, cause: &Cause) {
         self.marks.clear();
         let (pending, written) = {
             let mut inner = self.inner.borrow_mut();
@@ -487,6 +474,16 @@ impl Link {
             };
             receiver.sink.fail(receiver.number, &failure);
         }
+    }
+
+    /// Replies that the connection has brought.
+    pub(super) fn received(&self) -> u64 {
+        self.inner.borrow().received
+    }
+
+    /// Bytes that wait to be written.
+    pub fn unwritten(&self) -> usize {
+        self.inner.borrow().out.len()
     }
 
     /// Brings the metrics up to date with what changes too often to be told at each change.
@@ -590,7 +587,9 @@ impl Flush for Link {
             self.metrics.requests.increment(batch);
             self.metrics.batch.record(batch as f64);
         }
-        self.metrics.writes.increment(u64::from(!inner.out.is_empty()));
+        self.metrics
+            .writes
+            .increment(u64::from(!inner.out.is_empty()));
         if let Err(error) = inner.poll_write(&mut Context::from_waker(&task)) {
             inner.broken = Some(Cause::new(error.to_string()));
             task.wake();

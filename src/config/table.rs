@@ -4,7 +4,7 @@ use super::setting::Kind::{
     Addresses, Bytes, Choice, Count, Listen, Millis, Place, Seconds, Secret, SecretFile, Switch,
     Text,
 };
-use super::{Group, IsolationLevel, LogFormat, LogLevel, Setting};
+use super::{Group, IsolationLevel, LogFormat, LogLevel, Setting, guards};
 
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
@@ -73,6 +73,10 @@ pub static SETTINGS: &[Setting] = &[
         },
         help: "Worker threads, each with connections of its own to every shard; 0: one per core.",
     },
+    guards::MEMORY_MAX,
+    guards::SLOWER_THAN,
+    guards::SLOWLOG_LEN,
+    guards::HOTKEYS_SAMPLE,
     Setting {
         name: "drain-timeout-ms",
         group: Group::Process,
@@ -138,6 +142,7 @@ pub static SETTINGS: &[Setting] = &[
         help: "Scripts and functions may be run by users who may not do everything. What they call is not checked: \
                the shards do not know the users.",
     },
+    guards::DENY_COMMANDS,
     Setting {
         name: "clients-max",
         group: Group::Clients,
@@ -148,6 +153,7 @@ pub static SETTINGS: &[Setting] = &[
         },
         help: "Greatest number of clients at once; one more is refused with an error.",
     },
+    guards::CLIENT_RATE,
     Setting {
         name: "client-inflight-max",
         group: Group::Clients,

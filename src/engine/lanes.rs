@@ -103,6 +103,13 @@ impl Lanes {
         others.retain(|_, open| !open.is_left(now));
     }
 
+    /// Over every link.
+    pub(super) fn sum(&self, of: impl Fn(&Link) -> usize) -> usize {
+        let sum = std::cell::Cell::new(0);
+        self.each(|link| sum.set(sum.get() + of(link)));
+        sum.get()
+    }
+
     /// Every link.
     pub(super) fn each(&self, act: impl Fn(&Link)) {
         let others = self.others.borrow();
@@ -116,6 +123,11 @@ impl Engine {
     /// The links of the first lane.
     pub fn first_links(&self) -> Links {
         Rc::clone(&self.lanes.first)
+    }
+
+    /// Bytes that wait to be written to shards.
+    pub fn unwritten(&self) -> usize {
+        self.lanes.sum(|link| link.unwritten())
     }
 
     /// The links of a lane, opened if need be; None when too many lanes are in use.

@@ -105,6 +105,8 @@ impl Client {
         self.dispatcher.count();
         self.dispatcher.tell();
         self.return_buffer();
+        let queued = self.dispatcher.queued_bytes();
+        self.session.keeps(self.input.len() + queued);
         result
     }
 
@@ -116,6 +118,9 @@ impl Client {
                 Stop::Closing => return self.poll_close(),
                 Stop::NeedBytes if self.dispatcher.is_to_drain() => return self.poll_close(),
                 Stop::NeedBytes => {}
+            }
+            if self.context.is_full.get() {
+                return Poll::Pending;
             }
             self.make_room();
             match self.session.poll_read(&mut self.input, task) {

@@ -11,6 +11,7 @@ use super::Context;
 use super::access::Badge;
 use super::channels::Fixes;
 use super::gather::{Gather, Pieces};
+use super::guards::Bucket;
 use super::own::Identity;
 use super::patience;
 use super::refusal::{self, fixed};
@@ -62,6 +63,7 @@ pub struct Dispatcher {
     pub(super) is_guarded: bool,
     /// Who the client is.
     pub(super) badge: Badge,
+    pub(super) bucket: Bucket,
     /// The generation of the users when the last MULTI began.
     pub(super) queued_under: u64,
     /// Argument numbers of keys; kept for its memory.
@@ -118,6 +120,7 @@ impl Dispatcher {
             fixes: Fixes::new(),
             is_guarded: context.gate.is_guarded(),
             badge: Badge::first(&context.gate),
+            bucket: Bucket::default(),
             queued_under: 0,
             writes: Writes::new(session.id),
             is_fencing: false,
@@ -193,6 +196,11 @@ impl Dispatcher {
         {
             return flow;
         }
+        if self.context.is_guarding.get()
+            && let Some(flow) = self.guard(spec, command)
+        {
+            return flow;
+        }
         if self.must_pause(spec, command) {
             return Flow::Wait;
         }
@@ -210,7 +218,9 @@ impl Dispatcher {
             Treatment::Script => self.script(spec, command),
             Treatment::Library(what) => self.library(what, command),
             Treatment::Split(split) => self.split(spec, split, command),
-            Treatment::Block { always } if always || waits(command) => self.block(spec, command),
+            Treatment::Block { always } if always || patience::waits(command) => {
+                self.block(spec, command)
+            }
             Treatment::Block { .. } => self.route(spec, command),
             Treatment::Anywhere => {
                 self.forward(self.any_shard(), command, Isolation::None, Family::Read)
@@ -477,7 +487,7 @@ impl Dispatcher {
         family: Family,
     ) -> Flow {
         let slot = self.session.open_slot();
-        let sink = Rc::<Session>::clone(&self.session);
+        let sink = self.taker(request.first().copied().unwrap_or_default());
         let link = self.link(shard);
         if let Err(failure) = link.send(request, How::isolated(isolation), sink, slot) {
             self.session.drop_slot();
@@ -535,10 +545,11 @@ impl Dispatcher {
     /// it is answered, so that what the client pipelined keeps its order on every shard.
     pub(super) fn transact(&mut self, plan: Plan, answer: Answer) -> Flow {
         let slot = self.session.open_slot();
-        let sink: Rc<dyn ReplySink> = match answer {
+        let to: Rc<dyn ReplySink> = match answer {
             Answer::Exec => self.exec_sink(),
             Answer::Bare => Rc::<Session>::clone(&self.session),
         };
+        let sink = self.taker_of_transaction(to);
         self.context
             .engine
             .transact(plan, answer, move |reply| sink.deliver(slot, reply));
@@ -583,13 +594,4 @@ fn family(spec: &CommandSpec) -> Family {
     } else {
         Family::Write
     }
-}
-
-/// Whether XREAD or XREADGROUP is told to wait: BLOCK among the options, in front of STREAMS.
-fn waits(command: &Command<'_>) -> bool {
-    let mut options = command
-        .args()
-        .skip(1)
-        .take_while(|arg| !arg.eq_ignore_ascii_case(b"streams"));
-    options.any(|arg| arg.eq_ignore_ascii_case(b"block"))
 }

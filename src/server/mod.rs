@@ -1,6 +1,7 @@
 //! Start and stop of the proxy: what is learned from the shards first, the worker threads, the
 //! listener that hands connections to them.
 //!
+//! * [`circuits`]: whether shards are given requests, in the metrics;
 //! * [`discover`]: the shards' command table and version;
 //! * [`knobs`]: what can be set anew while it runs;
 //! * [`listeners`]: where clients come in;
@@ -9,6 +10,7 @@
 //! * [`standing`]: whether a shard can be reached, over all workers;
 //! * [`worker`]: one thread, one runtime, everything a client needs, shared with no other thread.
 
+mod circuits;
 mod discover;
 mod knobs;
 mod listeners;
@@ -36,8 +38,11 @@ use crate::engine::sources::Sources;
 use crate::engine::turnstile::Turnstile;
 use crate::frontend::ServerInfo;
 use crate::frontend::access::{self, Gate};
+use crate::frontend::guards::Buffered;
+use crate::frontend::hot::HotKeys;
 use crate::frontend::refusal::fixed;
 use crate::frontend::roster::Roster;
+use crate::frontend::slow::SlowLog;
 use crate::keyspace::{CommandTable, Topology};
 use crate::metrics::{ErrorKind, Limit, Metrics, Rejection};
 use crate::readiness::Readiness;
@@ -102,6 +107,10 @@ pub(crate) struct Common {
     pub roster: Arc<Roster>,
     pub gate: Arc<Gate>,
     pub clients: Arc<AtomicUsize>,
+    pub slow: Arc<SlowLog>,
+    pub hot: Arc<HotKeys>,
+    /// Bytes that wait, over all workers.
+    pub buffered: Arc<Buffered>,
     pub acceptor: Option<Acceptor>,
     /// By shard.
     pub standings: Arc<[standing::Standing]>,
@@ -205,6 +214,9 @@ impl Server {
             roster: Arc::default(),
             gate: Arc::new(gate),
             clients: Arc::default(),
+            slow: Arc::default(),
+            hot: Arc::default(),
+            buffered: Arc::default(),
             acceptor,
             standings,
             config,
@@ -269,12 +281,11 @@ async fn accept_until_draining(listener: Listeners, workers: Senders, common: Co
 }
 
 async fn admit(stream: Arrived, workers: &Senders, common: &Common, next_id: &AtomicU64) {
-    if common.clients.load(Ordering::Relaxed) >= common.live.borrow().clients_max {
-        common.metrics.clients_rejected[Rejection::ClientsMax].increment(1);
-        common.metrics.limits_hit[Limit::Clients].increment(1);
+    if let Some((why, text)) = no_room(common) {
+        common.metrics.clients_rejected[why].increment(1);
         common.metrics.errors[ErrorKind::Limit].increment(1);
         if let Some(stream) = stream.into_plain() {
-            tokio::spawn(turn_away(stream));
+            tokio::spawn(turn_away(stream, text));
         }
         return;
     }
@@ -297,11 +308,25 @@ async fn admit(stream: Arrived, workers: &Senders, common: &Common, next_id: &At
     let _ = sender.send(Accepted { stream, id }).await;
 }
 
+/// Why one more client is not served, and what it is told.
+fn no_room(common: &Common) -> Option<(Rejection, &'static str)> {
+    let config = common.live.borrow();
+    if common.clients.load(Ordering::Relaxed) >= config.clients_max {
+        common.metrics.limits_hit[Limit::Clients].increment(1);
+        return Some((Rejection::ClientsMax, fixed::MAX_CLIENTS));
+    }
+    if common.buffered.is_over(&config) {
+        common.metrics.limits_hit[Limit::Memory].increment(1);
+        return Some((Rejection::Memory, fixed::MEMORY_MAX));
+    }
+    None
+}
+
 /// Says why, and gives the client a moment to take it: closing at once would throw it away
 /// with what the client has sent already.
-async fn turn_away(mut stream: Stream) {
+async fn turn_away(mut stream: Stream, text: &'static str) {
     let farewell = async {
-        let text = format!("-{}\r\n", fixed::MAX_CLIENTS);
+        let text = format!("-{text}\r\n");
         stream.write_all(text.as_bytes()).await?;
         stream.shutdown().await?;
         let mut ignored = [0; 512];

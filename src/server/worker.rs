@@ -15,6 +15,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 
+use super::circuits::Circuits;
 use super::discover::dials;
 use super::knobs::Knobs;
 use super::{Accepted, Common, HANDOVER_MAX, Settings};
@@ -26,6 +27,7 @@ use crate::engine::channels::Hub;
 use crate::engine::sources::Shown;
 use crate::engine::turnstile::Turnstile;
 use crate::engine::{Engine, Times, Ways};
+use crate::frontend::guards::{self, Memory};
 use crate::frontend::subscriber::Patience;
 use crate::frontend::tally::Tally;
 use crate::frontend::{Context, client};
@@ -86,6 +88,7 @@ async fn run(
     spawn_local(follow(common.live.clone(), Rc::clone(&context), knobs));
     spawn_local(tick(Rc::clone(&context), common.clone()));
     if number == 0 {
+        guards::warn_of_unknown(&common.config, &common.table);
         spawn_local(Rc::clone(&context.engine).search_for_ever());
     }
     loop {
@@ -127,6 +130,9 @@ async fn follow(mut live: Settings, context: Rc<Context>, knobs: Knobs) {
     while live.changed().await.is_ok() {
         let config = Arc::clone(&live.borrow_and_update());
         knobs.set(&config, &context.engine);
+        context.is_guarding.set(guards::are_set(&config));
+        context.is_timing.set(!config.slowlog_slower_than.is_zero());
+        guards::warn_of_unknown(&config, &context.table);
         context.config.replace(config);
     }
 }
@@ -165,6 +171,8 @@ fn left_over(context: &Context, why: &str) {
 async fn tick(context: Rc<Context>, common: Common) {
     let mut troubles = vec![None; common.topology.shards()];
     let mut swept = context.turn.tick();
+    let memory = Memory::new(&common.buffered, &common.metrics);
+    let circuits = Circuits::new(&common.metrics);
     loop {
         tokio::time::sleep(TICK).await;
         let now = context.turn.tick();
@@ -181,10 +189,13 @@ async fn tick(context: Rc<Context>, common: Common) {
             feed.check_time(now);
         }
         context.engine.publish();
+        circuits.publish(&context.engine);
+        memory.look(&context);
         context.tally.publish();
         if now.saturating_duration_since(swept) >= SWEEP {
             swept = now;
             close_idle(&context, now);
+            memory.evict(&context, common.config.workers_effective());
             let patience = Patience::of(&context.config());
             let sessions = context.sessions.borrow();
             sessions
@@ -227,6 +238,12 @@ fn context(common: &Common, knobs: &Knobs) -> Rc<Context> {
         roster: Arc::clone(&common.roster),
         tally: Rc::new(Tally::new(Arc::clone(&common.metrics))),
         metrics: Arc::clone(&common.metrics),
+        is_guarding: Cell::new(guards::are_set(config)),
+        is_timing: Cell::new(!config.slowlog_slower_than.is_zero()),
+        slow: Arc::clone(&common.slow),
+        sampled: Cell::new(0),
+        hot: Arc::clone(&common.hot),
+        is_full: Cell::new(false),
         is_draining: Cell::new(false),
         sessions: RefCell::new(HashMap::new()),
         buffer: RefCell::new(BytesMut::new()),
