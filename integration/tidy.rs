@@ -11,7 +11,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// Modules of the data path; each may use those before it. The first four are pure.
 const PATH: &[&str] = &[
     "resp", "keyspace", "acl", "txn", "turn", "backend", "engine", "operator", "frontend",
-    "server", "console", "run", "dev", "cli", "main",
+    "server", "reload", "console", "run", "dev", "cli", "main",
 ];
 const PURE: &[&str] = &["resp", "keyspace", "acl", "txn"];
 /// Leaves: each may use those before it and nothing of the path; the path but for its pure part

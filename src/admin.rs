@@ -1,7 +1,10 @@
-//! The HTTP endpoint for machines that watch: `/metrics`, `/healthz`, `/readyz`.
+//! The HTTP endpoint for machines that watch, `/metrics`, `/healthz`, `/readyz`, and for people who
+//! do: a page at `/`.
 //!
 //! Bounded on purpose: a few connections at once, one request on each, a few seconds to make
 //! it. Whoever connects and says nothing takes one place for that long, and nothing else.
+
+mod live;
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,8 +14,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::Listener;
@@ -21,9 +24,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
-use crate::build;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
+pub use live::History;
 
 /// Connections at once; more wait in the listener's backlog.
 const CONNECTIONS_MAX: usize = 64;
@@ -33,12 +36,15 @@ const CONNECTION_TIME: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 #[derive(Clone)]
 struct Shown {
     metrics: Arc<Metrics>,
     readiness: Readiness,
+    history: Arc<History>,
 }
 
 /// Serves until dropped.
@@ -50,13 +56,19 @@ pub async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
     readiness: Readiness,
+    history: Arc<History>,
 ) -> io::Result<()> {
     let router = Router::new()
-        .route("/", get(index))
+        .route("/", get(page))
+        .route("/live.json", get(figures))
         .route("/metrics", get(metrics_text))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .with_state(Shown { metrics, readiness });
+        .with_state(Shown {
+            metrics,
+            readiness,
+            history,
+        });
     let listener = Bounded {
         listener,
         places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
@@ -64,9 +76,25 @@ pub async fn serve(
     axum::serve(listener, router).await
 }
 
-async fn index() -> Response {
-    let text = format!("lockstep {}: /metrics /healthz /readyz\n", build::summary());
-    answer(StatusCode::OK, TEXT, text)
+async fn page() -> Response {
+    let mut answer = answer(StatusCode::OK, HTML, live::PAGE.to_owned());
+    let policy = HeaderValue::from_static(live::POLICY);
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    answer
+}
+
+/// Rows from the number given by `since` on.
+async fn figures(State(shown): State<Shown>, RawQuery(query): RawQuery) -> Response {
+    let query = query.unwrap_or_default();
+    let since = query.strip_prefix("since=").unwrap_or("0");
+    match since.parse() {
+        Ok(since) => answer(StatusCode::OK, JSON, shown.history.since(since)),
+        Err(_) => {
+            let text = "since must be the number of a row\n".to_owned();
+            answer(StatusCode::BAD_REQUEST, TEXT, text)
+        }
+    }
 }
 
 async fn metrics_text(State(shown): State<Shown>) -> Response {

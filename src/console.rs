@@ -12,7 +12,7 @@ use crate::config::{Config, Loaded, LogLevel, Origin};
 use crate::engine::Engine;
 use crate::metrics::Metrics;
 use crate::operator::{self, Order, Redact, Report};
-use crate::server;
+use crate::server::{self, Knobs};
 use crate::turn::Turn;
 use crate::txn::TxnId;
 
@@ -82,7 +82,14 @@ pub async fn run(config: Config, options: Options) -> Result<Answer, Failure> {
     let metrics = Arc::new(Metrics::new(&config.shards)?);
     let asking = async move {
         let turn = Rc::new(Turn::default());
-        let engine = server::engine(&config, &metrics, Arc::default(), &turn, None);
+        let engine = server::engine(
+            &config,
+            &Knobs::new(&config),
+            &metrics,
+            Arc::default(),
+            &turn,
+            None,
+        );
         spawn_local(Rc::clone(&turn).flush_for_ever());
         spawn_local(tick(Rc::clone(&engine), turn));
         answer(&engine, options).await

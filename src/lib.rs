@@ -37,6 +37,7 @@ pub mod metrics;
 pub mod operator;
 pub mod readiness;
 #[deny(clippy::disallowed_methods)]
+pub mod reload;
 pub mod resp;
 pub mod run;
 pub mod server;

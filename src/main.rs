@@ -5,8 +5,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use lockstep::cli::{self, Invocation};
-use lockstep::config::{self, Config, Loaded, Sources};
+use lockstep::config::{self, Loaded, Sources};
 use lockstep::frontend::access;
+use lockstep::logging::Levels;
+use lockstep::reload::{self, Reloader};
 use lockstep::run::{self, Running};
 use lockstep::server::StartError;
 use lockstep::{build, console, dev, logging, shutdown};
@@ -50,19 +52,24 @@ fn serve(sources: &Sources) -> Result<ExitCode, Failure> {
     if loaded.config.shards.is_empty() {
         return Err(NO_SHARDS.into());
     }
-    start_logging(&loaded)?;
-    block_on(serve_until_told(loaded.config))?
+    let levels = start_logging(&loaded)?;
+    block_on(serve_until_told(sources.clone(), loaded, levels))?
 }
 
 const NO_SHARDS: &str = "no shards given: add --shard HOST:PORT[,HOST:PORT…], set LOCKSTEP_SHARD, \
                          or write shard = [\"HOST:PORT\"] into the file given by --config; \
                          `lockstep dev` starts three of its own";
 
-async fn serve_until_told(config: Config) -> Result<ExitCode, Failure> {
+async fn serve_until_told(
+    sources: Sources,
+    loaded: Loaded,
+    levels: Levels,
+) -> Result<ExitCode, Failure> {
+    let hangups = reload::hangups()?;
     let (trigger, stop) = shutdown::channel();
     let signals = tokio::spawn(shutdown::on_signals(trigger.clone()));
-    let shards = config.shards.len();
-    let running = match Running::start(config, stop).await {
+    let shards = loaded.config.shards.len();
+    let running = match Running::start(loaded.config.clone(), stop).await {
         Err(run::Failure::Server(StartError::Stopped)) => return Ok(ExitCode::SUCCESS),
         started => started?,
     };
@@ -74,7 +81,17 @@ async fn serve_until_told(config: Config) -> Result<ExitCode, Failure> {
         shards,
         "started"
     );
+    let (adjuster, metrics) = running.adjuster();
+    let reloader = Reloader {
+        sources,
+        loaded,
+        adjuster,
+        levels,
+        metrics,
+    };
+    let reloading = tokio::spawn(reloader.run(hangups));
     running.finished(|| trigger.hurry()).await?;
+    reloading.abort();
     signals.abort();
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
@@ -151,12 +168,12 @@ fn summary(path: &Path, loaded: &Loaded) -> String {
     text
 }
 
-fn start_logging(loaded: &Loaded) -> Result<(), Failure> {
-    logging::init(loaded.config.log_level, loaded.config.log_format)?;
+fn start_logging(loaded: &Loaded) -> Result<Levels, Failure> {
+    let levels = logging::init(loaded.config.log_level, loaded.config.log_format)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(())
+    Ok(levels)
 }
 
 /// Runs on this thread; the workers have threads and runtimes of their own. What is still

@@ -10,11 +10,11 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::admin;
+use crate::admin::{self, History};
 use crate::config::{Address, Config};
 use crate::metrics::{Metrics, UPKEEP_INTERVAL};
 use crate::readiness::Readiness;
-use crate::server::{Server, listen_on};
+use crate::server::{Adjuster, Server, listen_on};
 use crate::shutdown::Shutdown;
 
 /// What is left of the time to drain when those who did not finish are told to hurry: this much
@@ -52,7 +52,8 @@ pub struct Running {
     pub metrics_address: Option<SocketAddr>,
     readiness: Readiness,
     shutdown: Shutdown,
-    drain_timeout: Duration,
+    settings: Adjuster,
+    metrics: Arc<Metrics>,
     // Ends them when dropped.
     _tasks: JoinSet<()>,
 }
@@ -68,12 +69,15 @@ impl Running {
         let metrics = Arc::new(Metrics::new(&config.shards)?);
         let readiness = Readiness::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(upkeep(Arc::clone(&metrics), readiness.clone()));
+        let history = Arc::new(History::new(&config.shards));
+        let kept = Arc::clone(&history);
+        tasks.spawn(upkeep(Arc::clone(&metrics), readiness.clone(), kept));
         let metrics_address = match &config.metrics_listen {
             Some(address) => {
                 let listener = listen(address, config.reuse_port).await;
                 let (listener, bound) = listener.map_err(cannot(address, "metrics-listen"))?;
-                let serving = admin::serve(listener, Arc::clone(&metrics), readiness.clone());
+                let serving =
+                    admin::serve(listener, Arc::clone(&metrics), readiness.clone(), history);
                 tasks.spawn(async { drop(serving.await) });
                 Some(bound)
             }
@@ -81,16 +85,18 @@ impl Running {
         };
         let server = Server::start(
             Arc::clone(&config),
-            metrics,
+            Arc::clone(&metrics),
             readiness.clone(),
             shutdown.clone(),
         );
+        let server = server.await?;
         Ok(Self {
-            server: server.await?,
+            settings: server.adjuster(),
+            server,
             metrics_address,
             readiness,
             shutdown,
-            drain_timeout: config.drain_timeout,
+            metrics,
             _tasks: tasks,
         })
     }
@@ -100,6 +106,11 @@ impl Running {
         self.server.address()
     }
 
+    /// How to set anew what can be, and where that is counted.
+    pub fn adjuster(&self) -> (Adjuster, Arc<Metrics>) {
+        (self.settings.clone(), Arc::clone(&self.metrics))
+    }
+
     /// Waits until everything has stopped. From the start of draining on the process is not
     /// ready; `hurry` is called when the time to drain is nearly over.
     ///
@@ -107,11 +118,12 @@ impl Running {
     ///
     /// [`Failure::NotDrained`] when the time was over first.
     pub async fn finished(self, hurry: impl FnOnce()) -> Result<(), Failure> {
-        let last_call = HURRY_BEFORE_END.min(self.drain_timeout / 4);
         let patience = async {
             self.shutdown.draining().await;
+            let drain_timeout = self.settings.now().drain_timeout;
+            let last_call = HURRY_BEFORE_END.min(drain_timeout / 4);
             self.readiness.block("server", "draining");
-            tokio::time::sleep(self.drain_timeout - last_call).await;
+            tokio::time::sleep(drain_timeout - last_call).await;
             hurry();
             tokio::time::sleep(last_call).await;
         };
@@ -138,11 +150,12 @@ fn cannot(address: &Address, setting: &'static str) -> impl FnOnce(io::Error) ->
     }
 }
 
-async fn upkeep(metrics: Arc<Metrics>, readiness: Readiness) {
+async fn upkeep(metrics: Arc<Metrics>, readiness: Readiness, history: Arc<History>) {
     let mut tick = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
         tick.tick().await;
         metrics.ready.set(f64::from(u8::from(readiness.is_ready())));
         metrics.upkeep();
+        history.note(&metrics, &readiness);
     }
 }

@@ -23,6 +23,7 @@ pub struct Turn {
     clients: RefCell<Vec<Rc<dyn Flush>>>,
     flusher: RefCell<Option<Waker>>,
     now: Cell<Instant>,
+    asked_at: Cell<Instant>,
 }
 
 impl Default for Turn {
@@ -32,6 +33,7 @@ impl Default for Turn {
             clients: RefCell::default(),
             flusher: RefCell::default(),
             now: Cell::new(Instant::now()),
+            asked_at: Cell::new(Instant::now()),
         }
     }
 }
@@ -53,6 +55,16 @@ impl Turn {
     /// for time limits, and far cheaper than asking the clock per command.
     pub fn now(&self) -> Instant {
         self.now.get()
+    }
+
+    /// When the request was written whose reply is being delivered.
+    pub fn asked_at(&self) -> Instant {
+        self.asked_at.get()
+    }
+
+    /// The reply that is delivered next is to a request that was written then.
+    pub fn answers(&self, asked_at: Instant) {
+        self.asked_at.set(asked_at);
     }
 
     /// Refreshes [`Turn::now`]; for whoever acts outside any turn, such as timers.

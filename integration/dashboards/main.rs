@@ -11,6 +11,7 @@ mod support;
 
 mod boards;
 mod load;
+mod page;
 mod prometheus;
 
 use std::collections::BTreeSet;

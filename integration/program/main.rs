@@ -6,8 +6,10 @@
 mod check;
 mod dev;
 mod endpoints;
+mod guards;
 mod help;
 mod install;
+mod reload;
 mod running;
 #[path = "../support/mod.rs"]
 mod support;

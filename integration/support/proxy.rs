@@ -237,6 +237,11 @@ impl Proxy {
         self.signal(Signal::TERM);
     }
 
+    /// SIGHUP: reads its settings again.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
     /// How it ended; `None` when it still runs after `limit`.
     pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         self.process

@@ -120,8 +120,7 @@ pub struct Armed {
     link: Rc<Link>,
     turn: Rc<Turn>,
     metrics: ShardMetrics,
-    runs_max: usize,
-    bytes_max: usize,
+    bounds: LinkOptions,
     inner: RefCell<Inner>,
 }
 
@@ -140,13 +139,8 @@ impl Armed {
         turn: Rc<Turn>,
         metrics: ShardMetrics,
     ) -> Rc<Self> {
-        let (runs_max, bytes_max) = (options.inflight_max, options.unwritten_bytes_max);
         // What waits, waits here: of the link there is one EXEC at most, and one question.
-        let options = LinkOptions {
-            inflight_max: usize::MAX,
-            unwritten_bytes_max: usize::MAX,
-            ..options
-        };
+        let (bounds, options) = (options.clone(), options.unbounded());
         let link = Link::new(
             dial,
             Lane::speaking(protocol),
@@ -158,8 +152,7 @@ impl Armed {
             link,
             turn,
             metrics,
-            runs_max,
-            bytes_max,
+            bounds,
             inner: RefCell::new(Inner {
                 phase: Phase::Disarmed,
                 waiting: VecDeque::new(),
@@ -194,7 +187,10 @@ impl Armed {
         {
             return Some((run, None));
         }
-        if inner.waiting.len() >= self.runs_max || inner.waiting_bytes >= self.bytes_max {
+        if self
+            .bounds
+            .is_full(inner.waiting.len(), inner.waiting_bytes)
+        {
             self.metrics.limits_hit[Limit::ShardInflight].increment(1);
             let failure = Failure::NeverSent(Cause::of_limit(format!(
                 "shard {} is overloaded: {} transactions and {} bytes wait for its armed connection",

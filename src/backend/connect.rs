@@ -10,6 +10,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::Cause;
+use super::options::{Access, Credentials};
 use crate::resp::{Lane, Limits, Protocol, ReplyScanner, as_bulk, build, error_text, is_error};
 use crate::transport::Stream;
 use crate::transport::tls::Connector;
@@ -21,12 +22,8 @@ pub struct Dial {
     pub address: String,
     /// TLS towards the shard, if it is to be.
     pub tls: Option<Connector>,
-    /// User towards the shard; empty for the default user.
-    pub user: String,
-    /// Password towards the shard; empty for none.
-    pub password: String,
-    /// For the connection and the greeting together.
-    pub connect_timeout: Duration,
+    /// Who we are, and how long a greeting may take.
+    pub access: Access,
     /// Lua sources to load before anything else is sent.
     pub scripts: Rc<[&'static str]>,
     /// The shard's part in the shard map. A shard that notes another is not available, one that
@@ -112,13 +109,11 @@ impl Dial {
         &self,
         attempt: impl Future<Output = Result<T, String>>,
     ) -> Result<T, Cause> {
-        let failed = match timeout(self.connect_timeout, attempt).await {
+        let limit = self.access.connect_timeout();
+        let failed = match timeout(limit, attempt).await {
             Ok(Ok(done)) => return Ok(done),
             Ok(Err(text)) => text,
-            Err(_) => format!(
-                "no connection within {} ms",
-                self.connect_timeout.as_millis()
-            ),
+            Err(_) => format!("no connection within {} ms", limit.as_millis()),
         };
         let text = format!("shard {} is not available: {failed}", self.address);
         Err(Cause::of_shard(text, &failed))
@@ -126,7 +121,8 @@ impl Dial {
 
     /// Appends AUTH if need be; how many commands that is.
     fn authenticate(&self, out: &mut BytesMut) -> usize {
-        let (user, password) = (self.user.as_bytes(), self.password.as_bytes());
+        let Credentials { user, password, .. } = self.access.get();
+        let (user, password) = (user.as_bytes(), password.as_bytes());
         match (user.is_empty(), password.is_empty()) {
             (true, true) => return 0,
             (true, false) => build::command(out, [&b"AUTH"[..], password]),

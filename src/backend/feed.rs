@@ -133,9 +133,7 @@ impl Feed {
             }
             Phase::Connecting | Phase::Up(_) => {}
         }
-        if inner.askers.len() >= self.options.inflight_max
-            || inner.out.len() >= self.options.unwritten_bytes_max
-        {
+        if self.options.is_full(inner.askers.len(), inner.out.len()) {
             self.metrics.limits_hit[Limit::ShardInflight].increment(1);
             let text = format!("shard {} is overloaded", self.dial.address);
             return Err(Failure::NeverSent(Cause::of_limit(text)));
@@ -154,12 +152,12 @@ impl Feed {
 
     /// Connects when needed, serves, reconnects while something is wanted; ends never.
     pub async fn run(self: Rc<Self>, owner: Rc<dyn FeedOwner>) {
-        let mut backoff = self.options.backoff.0;
+        let mut backoff = self.options.backoff().0;
         loop {
             poll_fn(|cx| self.poll_needed(cx)).await;
             match self.dial.connect(Lane::speaking(Protocol::Resp3)).await {
                 Ok(stream) => {
-                    backoff = self.options.backoff.0;
+                    backoff = self.options.backoff().0;
                     let cause = self.serve(stream, &*owner).await;
                     tracing::warn!(shard = self.dial.address, %cause, "connection for messages lost");
                     self.metrics.disconnects.increment(1);
@@ -173,7 +171,7 @@ impl Feed {
                     let next = self.next_phase(&*owner, Some(cause.clone()));
                     self.lose(next, &Failure::NeverSent(cause));
                     tokio::time::sleep(backoff).await;
-                    backoff = (backoff * 2).min(self.options.backoff.1);
+                    backoff = (backoff * 2).min(self.options.backoff().1);
                     self.try_again();
                 }
             }
@@ -221,7 +219,7 @@ impl Feed {
         }
         let mut reader = Reader {
             buffer: BytesMut::with_capacity(BUFFER_BYTES),
-            scanner: ReplyScanner::new(self.options.limits),
+            scanner: ReplyScanner::new(self.options.limits()),
         };
         let cause = poll_fn(|cx| self.poll_io(&mut reader, owner, cx)).await;
         let address = &self.dial.address;
@@ -327,9 +325,9 @@ impl Feed {
         if inner.askers.is_empty() && silent >= SILENCE {
             inner.put(PING, None, now);
             self.mark_dirty(&mut inner);
-        } else if !inner.askers.is_empty() && silent >= self.options.request_timeout {
+        } else if !inner.askers.is_empty() && silent >= self.options.request_timeout() {
             self.metrics.limits_hit[Limit::RequestTimeout].increment(1);
-            let limit = self.options.request_timeout.as_millis();
+            let limit = self.options.request_timeout().as_millis();
             inner.broken = Some(Cause::new(format!("no reply within {limit} ms")));
             inner.wake();
         }

@@ -5,7 +5,8 @@
 //! connection is lost, each waiting request is told whether it was never sent.
 //!
 //! After a loss the link reconnects at once, and what is sent meanwhile waits for it; if that
-//! fails it is *down*: requests fail immediately until a later attempt succeeds.
+//! fails it is *down*: requests fail immediately until a later attempt succeeds. See
+//! [`circuit`](super::circuit) for when it tries.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -18,10 +19,11 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 
+use super::circuit::Circuit;
 use super::gauges::Gauges;
 use super::hold::{Check, Hold, Isolation, NO, Receiver, slots};
 use super::marks::Marks;
-pub use super::options::LinkOptions;
+pub use super::options::{LinkOptions, LinkValues};
 use super::orphans::end_script;
 use super::reader::{BUFFER_BYTES_MIN, READ_BYTES_MAX, Reader};
 use super::request::{Batch, Expected, How, Pending};
@@ -35,17 +37,18 @@ use crate::turn::{Flush, Turn};
 /// See the module.
 pub struct Link {
     pub(crate) dial: Dial,
-    lane: Lane,
-    options: LinkOptions,
+    pub(super) lane: Lane,
+    pub(super) options: LinkOptions,
     turn: Rc<Turn>,
-    metrics: ShardMetrics,
+    pub(super) metrics: ShardMetrics,
     gauges: Gauges,
     /// What was sent once on this connection.
     pub marks: Marks,
+    pub(super) circuit: Circuit,
     inner: RefCell<Inner>,
 }
 
-enum Phase {
+pub(super) enum Phase {
     /// Requests are accepted, and wait in the buffer.
     Connecting,
     Up(Stream),
@@ -132,6 +135,7 @@ impl Link {
             turn,
             metrics,
             marks: Marks::default(),
+            circuit: Circuit::default(),
             inner: RefCell::new(inner),
         })
     }
@@ -184,11 +188,9 @@ impl Link {
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
         if let Phase::Down(cause) = &inner.phase {
-            return Err(Failure::NeverSent(cause.clone()));
+            return Err(self.circuit.refuse(cause, &self.metrics));
         }
-        if inner.pending.len() >= self.options.inflight_max
-            || inner.out.len() >= self.options.unwritten_bytes_max
-        {
+        if self.options.is_full(inner.pending.len(), inner.out.len()) {
             return Err(self.overloaded(inner));
         }
         inner.append(request);
@@ -235,36 +237,12 @@ impl Link {
         )))
     }
 
-    /// Connects, serves, reconnects; ends never.
-    pub async fn run(self: Rc<Self>) {
-        let mut backoff = self.options.backoff.0;
-        loop {
-            match self.dial.connect(self.lane).await {
-                Ok(stream) => {
-                    backoff = self.options.backoff.0;
-                    self.inner.borrow_mut().orphans = 0;
-                    let cause = self.serve(stream).await;
-                    tracing::warn!(shard = self.dial.address, %cause, "connection to shard lost");
-                    self.lose(Phase::Connecting, &cause);
-                }
-                Err(cause) => {
-                    self.metrics.connect_failures.increment(1);
-                    tracing::warn!(shard = self.dial.address, %cause, "cannot connect to shard");
-                    self.lose(Phase::Down(cause.clone()), &cause);
-                    self.end_orphan().await;
-                    tokio::time::sleep(backoff).await;
-                    backoff = (backoff * 2).min(self.options.backoff.1);
-                }
-            }
-        }
-    }
-
     /// Ends when the connection is lost, with the cause.
-    async fn serve(self: &Rc<Self>, stream: Stream) -> Cause {
+    pub(super) async fn serve(self: &Rc<Self>, stream: Stream) -> Cause {
         self.metrics.connects.increment(1);
         self.inner.borrow_mut().phase = Phase::Up(stream);
         self.clone().flush(self.turn.tick());
-        let mut reader = Reader::new(self.options.limits);
+        let mut reader = Reader::new(self.options.limits());
         let cause = poll_fn(|cx| self.poll_io(&mut reader, cx)).await;
         let failure = Failure::MaybeSent(Cause::new(format!(
             "connection to shard {} lost: {cause}",
@@ -385,14 +363,18 @@ impl Link {
             Some(Expected::Reply(_)) => {}
         }
         inner.received += 1;
+        if let Some(batch) = inner.batches.front() {
+            self.turn.answers(batch.at);
+        }
         while inner
             .batches
             .front()
             .is_some_and(|batch| batch.upto <= inner.received)
         {
             if let Some(batch) = inner.batches.pop_front() {
-                let taken = self.turn.now().saturating_duration_since(batch.at);
-                self.metrics.latency.record(taken.as_secs_f64());
+                self.metrics
+                    .latency
+                    .record(batch.at.elapsed().as_secs_f64());
             }
         }
         Ok(inner.pending.pop_front())
@@ -454,13 +436,14 @@ impl Link {
         let Some(oldest) = inner.batches.front() else {
             return;
         };
-        if now.saturating_duration_since(oldest.at) < self.options.request_timeout
+        if now.saturating_duration_since(oldest.at) < self.options.request_timeout()
             || inner.broken.is_some()
         {
             return;
         }
         self.metrics.limits_hit[Limit::RequestTimeout].increment(1);
-        let limit = self.options.request_timeout.as_millis();
+        self.circuit.timed_out();
+        let limit = self.options.request_timeout().as_millis();
         inner.broken = Some(Cause::new(format!("no reply within {limit} ms")));
         inner.orphans = inner.scripts_under_way();
         if let Some(task) = inner.task.take() {
@@ -468,8 +451,13 @@ impl Link {
         }
     }
 
+    /// The shard speaks again: what it ran has ended.
+    pub(super) fn forget_orphans(&self) {
+        self.inner.borrow_mut().orphans = 0;
+    }
+
     /// See [`orphans`](super::orphans).
-    async fn end_orphan(&self) {
+    pub(super) async fn end_orphan(&self) {
         let is_one_there = self.inner.borrow().orphans > 0;
         if is_one_there && end_script(&self.dial).await {
             self.inner.borrow_mut().orphans -= 1;
@@ -477,7 +465,7 @@ impl Link {
     }
 
     /// The connection is gone: everybody who waits is told, each as it is.
-    fn lose(&self, next: Phase, cause: &Cause) {
+    pub(super) fn lose(&self, next: Phase, cause: &Cause) {
         self.marks.clear();
         let (pending, written) = {
             let mut inner = self.inner.borrow_mut();
@@ -505,6 +493,16 @@ impl Link {
             };
             receiver.sink.fail(receiver.number, &failure);
         }
+    }
+
+    /// Replies that the connection has brought.
+    pub(super) fn received(&self) -> u64 {
+        self.inner.borrow().received
+    }
+
+    /// Bytes that wait to be written.
+    pub fn unwritten(&self) -> usize {
+        self.inner.borrow().out.len()
     }
 
     /// Brings the metrics up to date with what changes too often to be told at each change.

@@ -1,6 +1,7 @@
 //! The way to the shards.
 //!
 //! * [`link`]: the connection that all clients of a worker share, pipelined;
+//! * [`circuit`]: when it tries to reach its shard again;
 //! * [`feed`]: the connection on which a shard speaks unasked: messages of channels;
 //! * [`hold`]: replies that may not leave yet; [`afar`]: what they wait for;
 //! * [`rules`]: when they may, and when a split read holds together;
@@ -18,6 +19,7 @@
 
 mod afar;
 pub mod armed;
+mod circuit;
 pub mod connect;
 pub mod feed;
 mod gauges;
@@ -41,6 +43,7 @@ pub use connect::Dial;
 pub(crate) use connect::MAP;
 pub use hold::Isolation;
 pub use link::Link;
+pub use options::{Access, Credentials};
 pub use pinned::{Pinned, Pool};
 pub use request::How;
 pub use wakeups::Wakeups;

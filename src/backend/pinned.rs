@@ -4,16 +4,17 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use super::options::LinkOptions;
 use super::{Cause, Dial, Failure};
 use crate::metrics::{Limit, PoolMetrics, Portion, ShardMetrics};
-use crate::resp::{Lane, Limits, Protocol, ReplyError, ReplyScanner, as_int, build, is_error};
+use crate::resp::{Lane, Protocol, ReplyError, ReplyScanner, as_int, build, is_error};
 use crate::transport::Stream;
 
 /// Bounds and times of a pool.
@@ -23,12 +24,8 @@ pub struct PoolOptions {
     pub connections_max: usize,
     /// The setting that says so, for errors and metrics.
     pub bound: Bound,
-    /// How long to wait for one at most.
-    pub wait_max: Duration,
-    /// A request without its replies for that long: the connection is given up.
-    pub request_timeout: Duration,
-    /// The limits put on what the shard sends.
-    pub limits: Limits,
+    /// How long to wait for one, and for replies, at most.
+    pub shared: LinkOptions,
 }
 
 /// What bounds the connections of a pool.
@@ -102,7 +99,7 @@ impl Pool {
             None => Connection {
                 stream: self.dial.connect(lane).await.map_err(Failure::NeverSent)?,
                 buffer: BytesMut::with_capacity(4096),
-                scanner: ReplyScanner::new(self.options.limits),
+                scanner: ReplyScanner::new(self.options.shared.limits()),
                 lane,
                 id: None,
             },
@@ -143,7 +140,7 @@ impl Pool {
         }
         self.own.waits.increment(1);
         let began = Instant::now();
-        let permit = timeout(self.options.wait_max, permits.acquire_owned()).await;
+        let permit = timeout(self.options.shared.wait_max(), permits.acquire_owned()).await;
         let waited = began.elapsed().as_secs_f64();
         self.own.wait.record(waited);
         if let Ok(Ok(permit)) = permit {
@@ -153,7 +150,7 @@ impl Pool {
         Err(Failure::NeverSent(Cause::of_limit(format!(
             "no connection to shard {} became free within {} ms ({} is {})",
             self.dial.address,
-            self.options.wait_max.as_millis(),
+            self.options.shared.wait_max().as_millis(),
             self.options.bound.advice(),
             self.options.connections_max
         ))))
@@ -216,7 +213,7 @@ impl Pinned {
                 self.cause("the connection failed before"),
             ));
         };
-        let limit = self.pool.options.request_timeout;
+        let limit = self.pool.options.shared.request_timeout();
         match timeout(limit, connection.write(request)).await {
             Ok(Ok(())) => {}
             Ok(Err(text)) => return Err(Failure::NeverSent(self.cause(&text))),
@@ -271,7 +268,7 @@ impl Pinned {
                 self.cause("the connection failed before"),
             ));
         };
-        let limit = self.pool.options.request_timeout;
+        let limit = self.pool.options.shared.request_timeout();
         match timeout(limit, connection.write(request)).await {
             Ok(Ok(())) => {}
             Ok(Err(text)) => return Err(Failure::NeverSent(self.cause(&text))),

@@ -7,15 +7,18 @@
 mod address;
 mod cli;
 mod file;
+mod guards;
+mod live;
 mod load;
-mod markdown;
 mod problem;
 mod rules;
 mod setting;
+mod shown;
 mod table;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -24,14 +27,15 @@ use sha2::{Digest, Sha256};
 pub use address::Address;
 pub use cli::{flags_given, with_flags, with_shard_flags};
 pub use file::read_bounded;
+pub use live::{Change, Changes};
 pub use load::{Loaded, Sources, check_file, load};
-pub use markdown::markdown_table;
 pub use problem::{Origin, Problem, Problems};
 pub use setting::{Group, Kind, Setting};
+pub use shown::markdown_table;
 pub use table::SETTINGS;
 
 /// Everything that can be set, validated. `Config::default()` holds the defaults (and no shards).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Where clients connect; port 0 lets the system choose.
     pub listen: Address,
@@ -80,6 +84,19 @@ pub struct Config {
     pub acl_file: Option<String>,
     /// Whether scripts may be run by users who may not do everything.
     pub acl_trust_scripts: bool,
+
+    /// Commands that no client may run, in lower case, subcommands as `config|set`.
+    pub deny_commands: BTreeSet<String>,
+    /// Commands that one client may give in a second; 0: any number.
+    pub client_commands_per_second_max: usize,
+    /// Bytes that may wait in all; 0: no limit.
+    pub memory_max: usize,
+    /// Commands that take so long are kept for LOCKSTEP SLOWLOG; zero: none.
+    pub slowlog_slower_than: Duration,
+    /// How many of them.
+    pub slowlog_max_len: usize,
+    /// One command in so many is looked at for LOCKSTEP HOTKEYS; 0: none.
+    pub hotkeys_sample: usize,
 
     /// Greatest number of clients connected at once; more are refused with an error.
     pub clients_max: usize,
@@ -190,6 +207,12 @@ impl Config {
             password: None,
             acl_file: None,
             acl_trust_scripts: false,
+            deny_commands: BTreeSet::new(),
+            client_commands_per_second_max: 0,
+            memory_max: 0,
+            slowlog_slower_than: Duration::ZERO,
+            slowlog_max_len: 0,
+            hotkeys_sample: 0,
             clients_max: 0,
             client_inflight_max: 0,
             client_input_bytes_max: 0,

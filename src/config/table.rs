@@ -1,11 +1,10 @@
 //! The table of settings. One row is the whole of a setting: nothing else needs to change.
 
-use super::problem::environment_name;
 use super::setting::Kind::{
     Addresses, Bytes, Choice, Count, Listen, Millis, Place, Seconds, Secret, SecretFile, Switch,
     Text,
 };
-use super::{Group, IsolationLevel, LogFormat, LogLevel, Setting};
+use super::{Group, IsolationLevel, LogFormat, LogLevel, Setting, guards};
 
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
@@ -83,6 +82,10 @@ pub static SETTINGS: &[Setting] = &[
         },
         help: "Worker threads, each with connections of its own to every shard; 0: one per core.",
     },
+    guards::MEMORY_MAX,
+    guards::SLOWER_THAN,
+    guards::SLOWLOG_LEN,
+    guards::HOTKEYS_SAMPLE,
     Setting {
         name: "start-without-shards",
         group: Group::Process,
@@ -157,6 +160,7 @@ pub static SETTINGS: &[Setting] = &[
         help: "Scripts and functions may be run by users who may not do everything. What they call is not checked: \
                the shards do not know the users.",
     },
+    guards::DENY_COMMANDS,
     Setting {
         name: "clients-max",
         group: Group::Clients,
@@ -167,6 +171,7 @@ pub static SETTINGS: &[Setting] = &[
         },
         help: "Greatest number of clients at once; one more is refused with an error.",
     },
+    guards::CLIENT_RATE,
     Setting {
         name: "client-inflight-max",
         group: Group::Clients,
@@ -587,10 +592,3 @@ pub static SETTINGS: &[Setting] = &[
         help: "Interval at which every shard is searched for transactions that nobody finishes.",
     },
 ];
-
-impl Setting {
-    /// Its environment variable.
-    pub fn environment_variable(&self) -> String {
-        environment_name(self.name)
-    }
-}

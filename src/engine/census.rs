@@ -66,7 +66,7 @@ impl Engine {
         let mut memory = Memory::default();
         loop {
             // With jitter, so that proxies do not all look at the same time.
-            let interval = self.times.scan_interval.as_millis() as u64;
+            let interval = self.times.scan_interval.get().as_millis() as u64;
             tokio::time::sleep(Duration::from_millis(
                 interval / 2 + super::random() % interval.max(1),
             ))

@@ -289,7 +289,7 @@ impl Engine {
             };
             looks += 1;
             let wait = super::wakeups::backoff(looks);
-            if began.elapsed() + wait > self.times.lock_wait {
+            if began.elapsed() + wait > self.times.lock_wait.get() {
                 return false;
             }
             if looks.is_multiple_of(LOOKS_PER_RECOVERY) {

@@ -103,6 +103,13 @@ impl Lanes {
         others.retain(|_, open| !open.is_left(now));
     }
 
+    /// Over every link.
+    pub(super) fn sum(&self, of: impl Fn(&Link) -> usize) -> usize {
+        let sum = std::cell::Cell::new(0);
+        self.each(|link| sum.set(sum.get() + of(link)));
+        sum.get()
+    }
+
     /// Every link.
     pub(super) fn each(&self, act: impl Fn(&Link)) {
         let others = self.others.borrow();
@@ -116,6 +123,11 @@ impl Engine {
     /// The links of the first lane.
     pub fn first_links(&self) -> Links {
         Rc::clone(&self.lanes.first)
+    }
+
+    /// Bytes that wait to be written to shards.
+    pub fn unwritten(&self) -> usize {
+        self.lanes.sum(|link| link.unwritten())
     }
 
     /// The links of a lane, opened if need be; None when too many lanes are in use.
@@ -134,8 +146,8 @@ pub fn too_many() -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Dial;
-    use crate::backend::link::LinkOptions;
+    use crate::backend::link::{LinkOptions, LinkValues};
+    use crate::backend::{Access, Credentials, Dial};
     use crate::config::Address;
     use crate::metrics::Metrics;
     use crate::resp::Limits;
@@ -146,19 +158,22 @@ mod tests {
         let dial = Dial {
             tls: None,
             address: "127.0.0.1:1".to_owned(),
-            user: String::new(),
-            password: String::new(),
-            connect_timeout: Duration::from_millis(1),
+            access: Access::new(Credentials {
+                user: String::new(),
+                password: String::new(),
+                connect_timeout: Duration::from_millis(1),
+            }),
             scripts: Rc::new([]),
             member: None,
         };
-        let options = LinkOptions {
+        let options = LinkOptions::new(LinkValues {
             request_timeout: Duration::from_secs(1),
             backoff: (Duration::from_secs(1), Duration::from_secs(1)),
             inflight_max: 1,
             unwritten_bytes_max: 1,
+            wait_max: Duration::ZERO,
             limits: Limits::default(),
-        };
+        });
         let metrics = Metrics::new(&[Address::new("127.0.0.1", 1)]).unwrap();
         let metrics = metrics.shards[0].clone();
         let turn = Rc::new(Turn::default());

@@ -94,13 +94,13 @@ pub struct Times {
     /// Whether plain writes keep away from transactions whose WATCH spans shards.
     pub fenced: bool,
     /// How long a transaction waits for keys that others hold.
-    pub lock_wait: Duration,
+    pub lock_wait: Cell<Duration>,
     /// How long decided records are kept.
     pub retention: Duration,
     /// The limits of coordinators and recoverers.
     pub limits: Limits,
     /// Interval of the background search for what nobody finishes.
-    pub scan_interval: Duration,
+    pub scan_interval: Cell<Duration>,
 }
 
 /// The ways to one shard.
@@ -321,7 +321,7 @@ impl Engine {
             Some(ticket) => Some(ticket),
             None => self
                 .turnstile
-                .pass(keys, self.times.lock_wait)
+                .pass(keys, self.times.lock_wait.get())
                 .await
                 .map(Rc::new),
         };
@@ -330,7 +330,7 @@ impl Engine {
             self.metrics.limits_hit[Limit::LockWait].increment(1);
             self.metrics.lock_wait.record(began.elapsed().as_secs_f64());
             self.count(Told::Aborted, began, 0);
-            return done(&errors::waited_too_long(answer, self.times.lock_wait));
+            return done(&errors::waited_too_long(answer, self.times.lock_wait.get()));
         }
         let (mut attempt, mut outcome, attempts) =
             self.attempt_until_decided(&work, guard, began).await;
@@ -347,7 +347,7 @@ impl Engine {
                 &attempt.id,
                 answer,
                 plan.protocol(),
-                self.times.lock_wait,
+                self.times.lock_wait.get(),
             )),
         };
         self.count(told(&outcome), began, attempts);
@@ -451,7 +451,7 @@ impl Engine {
                 // Another attempt would not be guarded any more. Nothing was applied.
                 (outcome, wait) = (Outcome::WatchBroken, None);
             }
-            let in_time = |wait: &Duration| began.elapsed() + *wait < self.times.lock_wait;
+            let in_time = |wait: &Duration| began.elapsed() + *wait < self.times.lock_wait.get();
             let Some(wait) = wait.filter(in_time) else {
                 if wait.is_some() {
                     self.metrics.limits_hit[Limit::LockWait].increment(1);

@@ -67,7 +67,7 @@ impl Dispatcher {
         if command.args().skip(1).any(names::is_reserved) {
             return self.reject(fixed::RESERVED_CHANNEL);
         }
-        let max = self.context.config.client_subscriptions_max;
+        let max = self.context.config().client_subscriptions_max;
         if self.subscriber.len() + command.argc() - 1 > max {
             self.context.metrics.limits_hit[Limit::Subscriptions].increment(1);
             return self.reject_as(ErrorKind::Limit, fixed::TOO_MANY_SUBSCRIPTIONS);

@@ -32,7 +32,7 @@ pub async fn serve(context: Rc<Context>, stream: Stream, id: u64) {
         stream,
         Rc::clone(&context.turn),
         Rc::clone(&context.tally),
-        context.config.client_output_bytes_max,
+        context.config().client_output_bytes_max,
     );
     context
         .sessions
@@ -73,9 +73,9 @@ enum Stop {
 
 impl Client {
     fn new(context: &Rc<Context>, session: Rc<Session>, entry: Arc<Entry>) -> Self {
-        let config = &context.config;
+        let config = context.config();
         Self {
-            scanner: CommandScanner::new(limits(config)),
+            scanner: CommandScanner::new(limits(&config)),
             dispatcher: Dispatcher::new(
                 Rc::clone(context),
                 Rc::clone(&session),
@@ -105,6 +105,8 @@ impl Client {
         self.dispatcher.count();
         self.dispatcher.tell();
         self.return_buffer();
+        let queued = self.dispatcher.queued_bytes();
+        self.session.keeps(self.input.len() + queued);
         result
     }
 
@@ -116,6 +118,9 @@ impl Client {
                 Stop::Closing => return self.poll_close(),
                 Stop::NeedBytes if self.dispatcher.is_to_drain() => return self.poll_close(),
                 Stop::NeedBytes => {}
+            }
+            if self.context.is_full.get() {
+                return Poll::Pending;
             }
             self.make_room();
             match self.session.poll_read(&mut self.input, task) {

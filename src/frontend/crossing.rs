@@ -84,7 +84,7 @@ impl Dispatcher {
         Crossing {
             links: Rc::clone(&self.links),
             lane: self.lane,
-            bytes_max: self.context.config.gather_bytes_max,
+            bytes_max: self.context.config().gather_bytes_max,
             deed,
         }
     }

@@ -11,6 +11,7 @@ use super::Context;
 use super::access::Badge;
 use super::channels::Fixes;
 use super::gather::{Gather, Pieces};
+use super::guards::Bucket;
 use super::own::Identity;
 use super::patience;
 use super::refusal::{self, fixed};
@@ -62,6 +63,7 @@ pub struct Dispatcher {
     pub(super) is_guarded: bool,
     /// Who the client is.
     pub(super) badge: Badge,
+    pub(super) bucket: Bucket,
     /// The generation of the users when the last MULTI began.
     pub(super) queued_under: u64,
     /// Argument numbers of keys; kept for its memory.
@@ -112,13 +114,15 @@ impl Drop for Dispatcher {
 impl Dispatcher {
     /// For a new connection.
     pub fn new(context: Rc<Context>, session: Rc<Session>, entry: Arc<Entry>) -> Self {
+        let subscriber = Subscriber::new(&session, &context.config());
         Self {
             lane: Lane::FIRST,
             links: context.engine.first_links(),
-            subscriber: Subscriber::new(&session, &context.config),
+            subscriber,
             fixes: Fixes::new(),
             is_guarded: context.gate.is_guarded(),
             badge: Badge::first(&context.gate),
+            bucket: Bucket::default(),
             queued_under: 0,
             writes: Writes::new(session.id),
             is_fencing: false,
@@ -195,6 +199,11 @@ impl Dispatcher {
         {
             return flow;
         }
+        if self.context.is_guarding.get()
+            && let Some(flow) = self.guard(spec, command)
+        {
+            return flow;
+        }
         if self.must_pause(spec, command) {
             return Flow::Wait;
         }
@@ -217,7 +226,9 @@ impl Dispatcher {
             }
             Treatment::Library(what) => self.library(what, command),
             Treatment::Split(split) => self.split(spec, split, command),
-            Treatment::Block { always } if always || waits(command) => self.block(spec, command),
+            Treatment::Block { always } if always || patience::waits(command) => {
+                self.block(spec, command)
+            }
             Treatment::Block { .. } => self.route(spec, command),
             Treatment::Anywhere => {
                 self.forward(self.any_shard(), command, Isolation::None, Family::Read)
@@ -486,7 +497,7 @@ impl Dispatcher {
         family: Family,
     ) -> Flow {
         let slot = self.session.open_slot();
-        let sink = Rc::<Session>::clone(&self.session);
+        let sink = self.taker(request.first().copied().unwrap_or_default());
         let link = self.link(shard);
         let how = How::isolated(isolation).of_script(self.is_running_script);
         if let Err(failure) = link.send(request, how, sink, slot) {
@@ -545,10 +556,11 @@ impl Dispatcher {
     /// it is answered, so that what the client pipelined keeps its order on every shard.
     pub(super) fn transact(&mut self, plan: Plan, answer: Answer) -> Flow {
         let slot = self.session.open_slot();
-        let sink: Rc<dyn ReplySink> = match answer {
+        let to: Rc<dyn ReplySink> = match answer {
             Answer::Exec => self.exec_sink(),
             _ => Rc::<Session>::clone(&self.session),
         };
+        let sink = self.taker_of_transaction(to);
         self.context
             .engine
             .transact(plan, answer, move |reply| sink.deliver(slot, reply));
@@ -593,13 +605,4 @@ fn family(spec: &CommandSpec) -> Family {
     } else {
         Family::Write
     }
-}
-
-/// Whether XREAD or XREADGROUP is told to wait: BLOCK among the options, in front of STREAMS.
-fn waits(command: &Command<'_>) -> bool {
-    let mut options = command
-        .args()
-        .skip(1)
-        .take_while(|arg| !arg.eq_ignore_ascii_case(b"streams"));
-    options.any(|arg| arg.eq_ignore_ascii_case(b"block"))
 }

@@ -11,7 +11,7 @@ use super::refusal::fixed;
 use crate::engine::Engine;
 use crate::metrics::Family;
 use crate::operator::{self, Order, Redact, Report, Wish};
-use crate::resp::{Command, Protocol, build};
+use crate::resp::{Command, Protocol, build, number};
 use crate::txn::TxnId;
 
 const HELP: &[&str] = &[
@@ -28,6 +28,12 @@ const HELP: &[&str] = &[
     "    Finish it by the rules of recovery: COMMIT or ABORT only if that is what they lead to.",
     "    FORGET drops entries whose records are gone. FORCE does not wait for the deadline: only",
     "    when the lockstep that began it is gone for good. DRYRUN changes nothing.",
+    "SLOWLOG GET [<count>] | LEN | RESET",
+    "    Commands that took slowlog-slower-than-ms or longer: id, time, microseconds, those of them",
+    "    that were the shard's (-1: a transaction), arguments, client.",
+    "HOTKEYS [<count> | RESET]",
+    "    Keys asked for most, by a sample of one command in hotkeys-sample: key, samples, how many",
+    "    of these may be another key's.",
     "HELP",
     "    Print this help.",
 ];
@@ -56,6 +62,10 @@ impl Dispatcher {
         if self.multi.is_some() {
             return self.reject(fixed::NO_MULTI);
         }
+        if let Some(answer) = self.look(command) {
+            self.session.reply(|out| out.extend_from_slice(&answer));
+            return self.counted(Family::Local);
+        }
         let question = match Question::read(command) {
             Ok(question) => question,
             Err(why) => return self.reject(why),
@@ -71,6 +81,39 @@ impl Dispatcher {
         Flow::Bar
     }
 }
+
+impl Dispatcher {
+    /// SLOWLOG and HOTKEYS, answered from what is here; None for anything else, also if its
+    /// arguments make no sense.
+    fn look(&self, command: &Command<'_>) -> Option<BytesMut> {
+        let context = &self.context;
+        let word = |at: usize| command.arg(at).map(<[u8]>::to_ascii_lowercase);
+        let (first, second, third) = (word(1)?, word(2), word(3));
+        let count = |text: &Option<Vec<u8>>| match text {
+            None => Some(SHOWN),
+            Some(text) => usize::try_from(number::parse_i64(text)?).ok(),
+        };
+        let mut out = BytesMut::new();
+        match (&first[..], second.as_deref(), command.argc()) {
+            (b"slowlog", Some(b"get"), 3 | 4) => context.slow.show(count(&third)?, &mut out),
+            (b"slowlog", Some(b"len"), 3) => build::int(&mut out, context.slow.len() as i64),
+            (b"slowlog", Some(b"reset"), 3) => {
+                context.slow.reset();
+                build::status(&mut out, "OK");
+            }
+            (b"hotkeys", Some(b"reset"), 3) => {
+                context.hot.reset();
+                build::status(&mut out, "OK");
+            }
+            (b"hotkeys", _, 2 | 3) => context.hot.show(count(&second)?, &mut out),
+            _ => return None,
+        }
+        Some(out)
+    }
+}
+
+/// Entries that are shown if not told otherwise, as by SLOWLOG GET of Redis.
+const SHOWN: usize = 10;
 
 impl Question {
     fn read(command: &Command<'_>) -> Result<Self, String> {

@@ -14,6 +14,7 @@
 //! * [`patience`]: how long a command says that it will wait;
 //! * [`lane`]: what a client sets its connection to: protocol, database, replies;
 //! * [`gather`]: split reads, from pieces to one reply;
+//! * [`guards`]: limits on what clients ask; [`slow`] and [`hot`]: what was slow, and is hot;
 //! * [`lockstep`]: the command of that name, for operators and for who asks what became of one;
 //! * [`refusal`]: every error text that is not a server's;
 //! * [`watch`]: WATCH, UNWATCH, and EXEC of a client that watches;
@@ -29,6 +30,8 @@ pub mod dispatch;
 mod fence;
 mod flush;
 pub mod gather;
+pub mod guards;
+pub mod hot;
 pub mod lane;
 pub mod lockstep;
 pub mod multi;
@@ -39,6 +42,7 @@ pub mod refusal;
 pub mod roster;
 mod scripts;
 pub mod session;
+pub mod slow;
 pub mod subscriber;
 pub mod tally;
 mod tracking;
@@ -46,7 +50,7 @@ mod waiting;
 pub mod watch;
 mod whole;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -63,8 +67,8 @@ use crate::turn::Turn;
 
 /// What all sessions of a worker share.
 pub struct Context {
-    /// The settings.
-    pub config: Arc<Config>,
+    /// The settings, as they were set last.
+    pub config: RefCell<Arc<Config>>,
     /// The shard map.
     pub topology: Arc<Topology>,
     /// The commands of the connected servers.
@@ -87,12 +91,31 @@ pub struct Context {
     pub roster: Arc<roster::Roster>,
     /// What sessions count.
     pub tally: Rc<tally::Tally>,
+    /// Whether there are limits that each command is held against.
+    pub is_guarding: Cell<bool>,
+    /// Whether it is looked at how long commands take.
+    pub is_timing: Cell<bool>,
+    /// Those that took long.
+    pub slow: Arc<slow::SlowLog>,
+    /// Commands that may have been looked at for their keys.
+    pub sampled: Cell<usize>,
+    /// The keys that are asked for most.
+    pub hot: Arc<hot::HotKeys>,
+    /// More than `memory-max` waits: nobody is read from.
+    pub is_full: Cell<bool>,
     /// Set when the process is to end: sessions close as soon as they are idle.
     pub is_draining: Cell<bool>,
     /// The clients of this worker.
     pub sessions: RefCell<HashMap<u64, Rc<session::Session>>>,
     /// What clients without a buffer of their own read into.
     pub buffer: RefCell<BytesMut>,
+}
+
+impl Context {
+    /// The settings as they are now.
+    pub fn config(&self) -> Ref<'_, Config> {
+        Ref::map(self.config.borrow(), Arc::as_ref)
+    }
 }
 
 /// What is said of the server itself.

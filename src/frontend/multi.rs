@@ -108,8 +108,13 @@ impl Dispatcher {
         }
     }
 
+    /// Bytes of the commands queued since MULTI.
+    pub fn queued_bytes(&self) -> usize {
+        self.multi.as_ref().map_or(0, |queue| queue.raw().len())
+    }
+
     pub(super) fn enqueue(&mut self, command: &Command<'_>, target: Target) -> Flow {
-        let bytes_max = self.context.config.client_input_bytes_max;
+        let bytes_max = self.context.config().client_input_bytes_max;
         let Some(queue) = &mut self.multi else {
             return Flow::Next;
         };

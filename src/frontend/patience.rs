@@ -16,6 +16,15 @@ pub(super) fn limit(name: &str, command: &Command<'_>) -> Option<Duration> {
     (seconds > 0.0).then(|| Duration::try_from_secs_f64(seconds).ok())?
 }
 
+/// Whether XREAD or XREADGROUP is told to wait: BLOCK among the options, in front of STREAMS.
+pub(super) fn waits(command: &Command<'_>) -> bool {
+    let mut options = command
+        .args()
+        .skip(1)
+        .take_while(|arg| !arg.eq_ignore_ascii_case(b"streams"));
+    options.any(|arg| arg.eq_ignore_ascii_case(b"block"))
+}
+
 fn behind_block<'a>(command: &Command<'a>) -> Option<&'a [u8]> {
     let at = command
         .args()

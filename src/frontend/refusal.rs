@@ -31,6 +31,8 @@ pub mod fixed {
     pub const NOAUTH_HELLO: &str = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time";
     pub const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
     pub const MAX_CLIENTS: &str = "ERR max number of clients reached";
+    pub const MEMORY_MAX: &str =
+        "ERR this lockstep holds more than memory-max for its clients; try again later";
     pub const NOSCRIPT: &str = "NOSCRIPT No matching script. Please use EVAL.";
     pub const RESERVED_CHANNEL: &str =
         "ERR channels that begin with '__lockstep:' are reserved for lockstep itself";

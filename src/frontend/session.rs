@@ -67,6 +67,8 @@ pub struct Session {
     lane: Cell<Option<Lane>>,
     /// Whether messages of channels may come for it at any time.
     is_listening: Cell<bool>,
+    /// Bytes of input that the client's task keeps.
+    input_bytes: Cell<usize>,
     io: RefCell<Io>,
 }
 
@@ -152,6 +154,7 @@ impl Session {
             replies: Cell::default(),
             lane: Cell::new(None),
             is_listening: Cell::new(false),
+            input_bytes: Cell::new(0),
             turn,
             tally,
             io: RefCell::new(io),
@@ -388,6 +391,25 @@ impl Session {
                 Some(Limit::ClientOutput)
             }
             _ => None,
+        }
+    }
+
+    /// So much input is kept.
+    pub fn keeps(&self, input_bytes: usize) {
+        self.input_bytes.set(input_bytes);
+    }
+
+    /// Bytes that wait here, of what the client has sent and of what it is owed.
+    pub fn kept(&self) -> usize {
+        let io = self.io.borrow();
+        self.input_bytes.get() + io.out.len() + io.ready_bytes
+    }
+
+    /// Cuts the client off, with all that it is owed.
+    pub fn evict(&self) {
+        let mut io = self.io.borrow_mut();
+        if io.failed.is_none() {
+            io.cut_off();
         }
     }
 

@@ -38,7 +38,7 @@ impl Dispatcher {
             self.session.reply(|out| build::status(out, "OK"));
             return Flow::Next;
         }
-        let max = self.context.config.watched_keys_max;
+        let max = self.context.config().watched_keys_max;
         if !watching.admit(self.lane.db, keys(), max) {
             watching.break_off();
             self.context.metrics.limits_hit[Limit::WatchedKeys].increment(1);

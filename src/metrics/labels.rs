@@ -141,12 +141,40 @@ label! {
     Rejection("reason") {
         /// `clients-max` are connected.
         ClientsMax = "clients_max",
+        /// More than `memory-max` waits.
+        Memory = "memory",
         /// The process is stopping.
         Draining = "draining",
         /// The TLS handshake failed.
         Handshake = "handshake",
         /// The system refused: no file descriptors left, or the connection died at once.
         System = "system",
+    }
+}
+
+label! {
+    /// Where the circuit breaker of a shard stands, at one worker.
+    CircuitState("state") {
+        /// Requests are sent.
+        Closed = "closed",
+        /// Requests are refused, for a pause.
+        Open = "open",
+        /// The one attempt after the pause is under way.
+        HalfOpen = "half_open",
+    }
+}
+
+label! {
+    /// What became of reading the settings again.
+    Reload("result") {
+        /// What has changed counts.
+        Applied = "applied",
+        /// Nothing had changed.
+        Unchanged = "unchanged",
+        /// There are mistakes in it: nothing has changed.
+        Invalid = "invalid",
+        /// A setting has changed that only a restart changes: nothing has changed.
+        Refused = "refused",
     }
 }
 
@@ -247,6 +275,16 @@ label! {
         GatherBytes = "gather_bytes",
         /// `lock-wait-ms`: a transaction was aborted.
         LockWait = "lock_wait",
+        /// `deny-commands`: a command was refused.
+        DeniedCommand = "denied_command",
+        /// `client-commands-per-second-max`: a command was refused.
+        ClientRate = "client_rate",
+        /// `memory-max`: reading from clients paused, or one was refused.
+        Memory = "memory",
+        /// `memory-max`: a client was disconnected.
+        MemoryEviction = "memory_eviction",
+        /// The circuit breaker of a shard was not closed: a request was refused.
+        Circuit = "circuit",
     }
 }
 

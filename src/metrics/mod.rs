@@ -18,8 +18,8 @@ use metrics_exporter_prometheus::{
 };
 
 pub use labels::{
-    ArmedEnd, Denial, ErrorKind, Family, GuardedWay, Label, Limit, Outcome, Per, Recovery,
-    Rejection, Scope, Step, WaitEnd,
+    ArmedEnd, CircuitState, Denial, ErrorKind, Family, GuardedWay, Label, Limit, Outcome, Per,
+    Recovery, Rejection, Reload, Scope, Step, WaitEnd,
 };
 use names::{Definition, Type};
 pub use portion::Portion;
@@ -34,6 +34,12 @@ pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Metrics {
     /// 1 while ready, else 0.
     pub ready: Gauge,
+    /// Times the settings were read again.
+    pub config_reloads: Per<Reload, Counter>,
+    /// 1 if the settings in the file are those that count, else 0.
+    pub config_reload_succeeded: Gauge,
+    /// When that was last so, in seconds since the Unix epoch.
+    pub config_loaded_at: Gauge,
     /// Clients connected now.
     pub clients_connected: Gauge,
     /// Connections of clients accepted.
@@ -52,6 +58,10 @@ pub struct Metrics {
     pub commands: Per<Family, Counter>,
     /// Errors of our own given to clients.
     pub errors: Per<ErrorKind, Counter>,
+    /// Bytes that wait, over all workers.
+    pub buffered_bytes: Gauge,
+    /// Commands that took longer than `slowlog-slower-than-ms`.
+    pub slow_commands: Counter,
     /// Limits hit.
     pub limits_hit: Arc<Per<Limit, Counter>>,
     /// Per shard, in the order of the shard map.
@@ -86,6 +96,8 @@ pub struct Metrics {
 pub struct ShardMetrics {
     /// 1 while the shard answers, else 0.
     pub up: Gauge,
+    /// Workers by where their circuit breaker stands.
+    pub circuit: Arc<Per<CircuitState, Gauge>>,
     /// Connections that came about.
     pub connects: Counter,
     /// Attempts to connect that failed.
@@ -167,6 +179,9 @@ impl Metrics {
         let shard = |address| maker.shard(address, &limits_hit);
         Ok(Self {
             ready: maker.gauge(&names::READY, &[]),
+            config_reloads: Per::new(|l| maker.counter(&names::CONFIG_RELOADS, &[text(l)])),
+            config_reload_succeeded: maker.gauge(&names::CONFIG_SUCCEEDED, &[]),
+            config_loaded_at: maker.gauge(&names::CONFIG_LOADED_AT, &[]),
             clients_connected: maker.gauge(&names::CLIENTS_CONNECTED, &[]),
             clients_accepted: maker.counter(&names::CLIENTS_ACCEPTED, &[]),
             clients_rejected: Per::new(|l| maker.counter(&names::CLIENTS_REJECTED, &[text(l)])),
@@ -178,6 +193,8 @@ impl Metrics {
             errors: Per::new(|l| maker.counter(&names::ERRORS, &[text(l)])),
             shards: shards.iter().map(shard).collect(),
             limits_hit,
+            slow_commands: maker.counter(&names::SLOW_COMMANDS, &[]),
+            buffered_bytes: maker.gauge(&names::BUFFERED, &[]),
             subscriptions: maker.gauge(&names::SUBSCRIPTIONS, &[]),
             messages: maker.counter(&names::MESSAGES, &[]),
             transactions: Per::new(|scope| {
@@ -252,6 +269,9 @@ impl Maker {
         let histogram = |metric| self.histogram(metric, &label);
         ShardMetrics {
             up: gauge(&names::SHARD_UP),
+            circuit: Arc::new(Per::new(|state| {
+                self.gauge(&names::SHARD_CIRCUIT, &[address.to_string(), text(state)])
+            })),
             connects: counter(&names::SHARD_CONNECTS),
             connect_failures: counter(&names::SHARD_CONNECT_FAILURES),
             disconnects: counter(&names::SHARD_DISCONNECTS),

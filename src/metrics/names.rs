@@ -56,6 +56,12 @@ metrics! {
         "When the process started, in seconds since the Unix epoch.";
     READY = "ready" Gauge, [],
         "1 while /readyz says so, else 0.";
+    CONFIG_RELOADS = "config_reloads_total" Counter, ["result"],
+        "How often the settings were read again, on SIGHUP or since a file had changed. invalid and refused: nothing has changed, the log says why.";
+    CONFIG_SUCCEEDED = "config_last_reload_successful" Gauge, [],
+        "1 if the settings that were read last are those that count, else 0.";
+    CONFIG_LOADED_AT = "config_last_success_timestamp_seconds" Gauge, [],
+        "When the settings were last read without a mistake, in seconds since the Unix epoch.";
 
     CLIENTS_CONNECTED = "clients_connected" Gauge, [],
         "Clients connected now.";
@@ -76,10 +82,17 @@ metrics! {
     ERRORS = "errors_total" Counter, ["kind"],
         "Errors that lockstep itself gave to clients; those of shards are passed on and not counted. shard_down: nothing was sent; reply_lost: maybe executed; aborted: an EXEC of which nothing was applied; outcome_unknown and replies_lost: an EXEC that may be, and that is committed.";
     LIMITS_HIT = "limits_hit_total" Counter, ["limit"],
-        "How often a limit of the configuration was hit; client_inflight and client_output pause reading from the client, client_output many times over disconnects it.";
+        "How often a limit of the configuration was hit; client_inflight and client_output pause reading from the client, client_output many times over disconnects it. circuit: requests refused since a shard does not answer.";
+
+    SLOW_COMMANDS = "slow_commands_total" Counter, [],
+        "Commands and transactions that took slowlog-slower-than-ms or longer; LOCKSTEP SLOWLOG GET shows them.";
+    BUFFERED = "buffered_bytes" Gauge, [],
+        "Bytes that wait in this process: input of clients, queues of MULTI, replies, and what is not yet written to shards; what memory-max limits.";
 
     SHARD_UP = "shard_up" Gauge, ["shard"],
         "1 while every worker has a connection to the shard, else 0.";
+    SHARD_CIRCUIT = "shard_circuit_workers" Gauge, ["shard", "state"],
+        "Workers whose circuit breaker for the shard is closed (requests are sent), open (refused at once), or half open (refused, while one attempt is under way).";
     SHARD_CONNECTS = "shard_connects_total" Counter, ["shard"],
         "Connections to the shard that came about.";
     SHARD_CONNECT_FAILURES = "shard_connect_failures_total" Counter, ["shard"],

@@ -6,8 +6,9 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::knobs::credentials;
 use super::{Common, StartError, safety};
-use crate::backend::Dial;
+use crate::backend::{Access, Dial};
 use crate::config::{Address, Config};
 use crate::keyspace::CommandTable;
 use crate::keyspace::membership::Membership;
@@ -49,27 +50,25 @@ pub(super) fn connector(config: &Config) -> Option<Connector> {
 
 /// How to reach the shards, in order. With the id of a shard map, only as long as they are its
 /// shards.
-pub(super) fn dials(config: &Config, map: Option<&str>) -> impl Iterator<Item = Dial> {
+pub(super) fn dials(
+    config: &Config,
+    access: &Access,
+    map: Option<&str>,
+) -> impl Iterator<Item = Dial> {
     let count = config.shards.len() as u16;
     let shards = config.shards.iter().zip(0..);
     shards.map(move |(address, number)| Dial {
         member: map.map(|map| Membership::new(map, number, count).to_string().into()),
-        ..dial(config, address)
+        ..dial(config, access, address)
     })
 }
 
 /// How to reach a shard, whatever map it is of.
-fn dial(config: &Config, address: &Address) -> Dial {
+fn dial(config: &Config, access: &Access, address: &Address) -> Dial {
     Dial {
         address: address.to_string(),
         tls: connector(config),
-        user: config.shard_user.clone().unwrap_or_default(),
-        password: config
-            .shard_password
-            .as_ref()
-            .map(|secret| secret.reveal().to_owned())
-            .unwrap_or_default(),
-        connect_timeout: config.connect_timeout,
+        access: access.clone(),
         scripts: crate::txn::script::ALL
             .iter()
             .map(|script| script.source())
@@ -343,7 +342,8 @@ pub(super) async fn dialogue(
     request: &[u8],
     count: usize,
 ) -> Result<Vec<Bytes>, String> {
-    let connected = dial(config, address).connect(Lane::FIRST).await;
+    let access = Access::new(credentials(config));
+    let connected = dial(config, &access, address).connect(Lane::FIRST).await;
     let stream = connected.map_err(|cause| cause.to_string())?;
     match timeout(config.request_timeout, exchange(stream, request, count)).await {
         Ok(replies) => replies.map_err(|error| error.to_string()),

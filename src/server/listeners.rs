@@ -132,7 +132,12 @@ impl Inbound {
                 let Some(acceptor) = &common.acceptor else {
                     return Err(io::ErrorKind::Unsupported.into());
                 };
-                let limit = common.config.connect_timeout.max(Duration::from_secs(1)) * 5;
+                let limit = common
+                    .live
+                    .borrow()
+                    .connect_timeout
+                    .max(Duration::from_secs(1))
+                    * 5;
                 tokio::time::timeout(limit, acceptor.accept(stream))
                     .await
                     .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?

@@ -1,20 +1,25 @@
 //! Start and stop of the proxy: what is learned from the shards first, the worker threads, the
 //! listener that hands connections to them.
 //!
+//! * [`circuits`]: whether shards are given requests, in the metrics;
 //! * [`discover`]: the shards' command table and version;
+//! * [`knobs`]: what can be set anew while it runs;
 //! * [`listeners`]: where clients come in;
 //! * [`map`]: whether the shards are those of one shard map, in its order;
 //! * [`safety`]: which shards are not served;
 //! * [`standing`]: whether a shard can be reached, over all workers;
 //! * [`worker`]: one thread, one runtime, everything a client needs, shared with no other thread.
 
+mod circuits;
 mod discover;
+mod knobs;
 mod listeners;
 mod map;
 mod safety;
 mod standing;
 mod worker;
 
+pub(crate) use knobs::Knobs;
 pub(crate) use listeners::listen_on;
 pub(crate) use worker::engine;
 
@@ -26,7 +31,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::config::{Address, Config};
 use crate::engine::channels::audience::Audience;
@@ -34,8 +39,11 @@ use crate::engine::sources::Sources;
 use crate::engine::turnstile::Turnstile;
 use crate::frontend::ServerInfo;
 use crate::frontend::access::{self, Gate};
+use crate::frontend::guards::Buffered;
+use crate::frontend::hot::HotKeys;
 use crate::frontend::refusal::fixed;
 use crate::frontend::roster::Roster;
+use crate::frontend::slow::SlowLog;
 use crate::keyspace::{CommandTable, Topology};
 use crate::metrics::{ErrorKind, Limit, Metrics, Rejection};
 use crate::readiness::Readiness;
@@ -75,10 +83,16 @@ pub enum StartError {
     Stopped,
 }
 
+/// The settings, as they were set last.
+pub(crate) type Settings = watch::Receiver<Arc<Config>>;
+
 /// What every worker has a share of, or a copy.
 #[derive(Clone)]
 pub(crate) struct Common {
+    /// As at the start.
     pub config: Arc<Config>,
+    /// As they are now.
+    pub live: Settings,
     pub metrics: Arc<Metrics>,
     pub topology: Arc<Topology>,
     /// The id of the shard map.
@@ -94,6 +108,10 @@ pub(crate) struct Common {
     pub roster: Arc<Roster>,
     pub gate: Arc<Gate>,
     pub clients: Arc<AtomicUsize>,
+    pub slow: Arc<SlowLog>,
+    pub hot: Arc<HotKeys>,
+    /// Bytes that wait, over all workers.
+    pub buffered: Arc<Buffered>,
     pub acceptor: Option<Acceptor>,
     /// Shards that have not answered before the start.
     pub missing: Arc<[Address]>,
@@ -112,6 +130,42 @@ pub(crate) struct Accepted {
 pub struct Server {
     address: SocketAddr,
     workers: Vec<worker::Handle>,
+    settings: Adjuster,
+}
+
+/// Sets anew what can be while the proxy serves.
+#[derive(Clone)]
+pub struct Adjuster {
+    live: watch::Sender<Arc<Config>>,
+    gate: Arc<Gate>,
+    table: Arc<CommandTable>,
+    roster: Arc<Roster>,
+}
+
+impl Adjuster {
+    fn new(live: watch::Sender<Arc<Config>>, common: &Common) -> Self {
+        Self {
+            live,
+            gate: Arc::clone(&common.gate),
+            table: Arc::clone(&common.table),
+            roster: Arc::clone(&common.roster),
+        }
+    }
+
+    /// From now on this counts. What cannot change must not differ from what was.
+    ///
+    /// # Errors
+    /// The file of users cannot be read, or is wrong: nothing has changed then.
+    pub fn set(&self, config: Config) -> Result<(), String> {
+        self.gate.configure(&config, &self.table, &self.roster)?;
+        self.live.send_replace(Arc::new(config));
+        Ok(())
+    }
+
+    /// The settings as they are now.
+    pub fn now(&self) -> Arc<Config> {
+        Arc::clone(&self.live.borrow())
+    }
 }
 
 impl Server {
@@ -145,7 +199,9 @@ impl Server {
         let standings = standings
             .map(|(address, metrics)| standing::Standing::new(address, metrics, &readiness))
             .collect();
+        let (sender, live) = watch::channel(Arc::clone(&config));
         let common = Common {
+            live,
             metrics,
             topology: Arc::new(Topology::new(addresses)),
             map: map.into(),
@@ -164,10 +220,14 @@ impl Server {
             clients: Arc::default(),
             missing: learned.missing.into(),
             readiness: readiness.clone(),
+            slow: Arc::default(),
+            hot: Arc::default(),
+            buffered: Arc::default(),
             acceptor,
             standings,
             config,
         };
+        let settings = Adjuster::new(sender, &common);
         let workers = (0..common.config.workers_effective())
             .map(|number| worker::start(number, common.clone()))
             .collect::<io::Result<Vec<_>>>()
@@ -179,12 +239,21 @@ impl Server {
         tokio::spawn(accept_until_draining(listener, senders, common));
         readiness.clear("server");
         tracing::info!(%address, workers = workers.len(), "serving");
-        Ok(Self { address, workers })
+        Ok(Self {
+            address,
+            workers,
+            settings,
+        })
     }
 
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How to set anew what can be.
+    pub fn adjuster(&self) -> Adjuster {
+        self.settings.clone()
     }
 
     /// Waits until every worker has stopped, which they do once the process drains.
@@ -218,12 +287,11 @@ async fn accept_until_draining(listener: Listeners, workers: Senders, common: Co
 }
 
 async fn admit(stream: Arrived, workers: &Senders, common: &Common, next_id: &AtomicU64) {
-    if common.clients.load(Ordering::Relaxed) >= common.config.clients_max {
-        common.metrics.clients_rejected[Rejection::ClientsMax].increment(1);
-        common.metrics.limits_hit[Limit::Clients].increment(1);
+    if let Some((why, text)) = no_room(common) {
+        common.metrics.clients_rejected[why].increment(1);
         common.metrics.errors[ErrorKind::Limit].increment(1);
         if let Some(stream) = stream.into_plain() {
-            tokio::spawn(turn_away(stream));
+            tokio::spawn(turn_away(stream, text));
         }
         return;
     }
@@ -233,7 +301,8 @@ async fn admit(stream: Arrived, workers: &Senders, common: &Common, next_id: &At
     else {
         return;
     };
-    let Ok(stream) = stream.prepare(common.config.tcp_keepalive) else {
+    let keepalive = common.live.borrow().tcp_keepalive;
+    let Ok(stream) = stream.prepare(keepalive) else {
         common.metrics.clients_rejected[Rejection::System].increment(1);
         return;
     };
@@ -245,11 +314,25 @@ async fn admit(stream: Arrived, workers: &Senders, common: &Common, next_id: &At
     let _ = sender.send(Accepted { stream, id }).await;
 }
 
+/// Why one more client is not served, and what it is told.
+fn no_room(common: &Common) -> Option<(Rejection, &'static str)> {
+    let config = common.live.borrow();
+    if common.clients.load(Ordering::Relaxed) >= config.clients_max {
+        common.metrics.limits_hit[Limit::Clients].increment(1);
+        return Some((Rejection::ClientsMax, fixed::MAX_CLIENTS));
+    }
+    if common.buffered.is_over(&config) {
+        common.metrics.limits_hit[Limit::Memory].increment(1);
+        return Some((Rejection::Memory, fixed::MEMORY_MAX));
+    }
+    None
+}
+
 /// Says why, and gives the client a moment to take it: closing at once would throw it away
 /// with what the client has sent already.
-async fn turn_away(mut stream: Stream) {
+async fn turn_away(mut stream: Stream, text: &'static str) {
     let farewell = async {
-        let text = format!("-{}\r\n", fixed::MAX_CLIENTS);
+        let text = format!("-{text}\r\n");
         stream.write_all(text.as_bytes()).await?;
         stream.shutdown().await?;
         let mut ignored = [0; 512];

@@ -15,22 +15,24 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 
+use super::circuits::Circuits;
 use super::discover::{dials, latecomers};
-use super::{Accepted, Common, HANDOVER_MAX};
+use super::knobs::Knobs;
+use super::{Accepted, Common, HANDOVER_MAX, Settings};
 use crate::backend::feed::Feed;
-use crate::backend::link::LinkOptions;
-use crate::backend::pinned::{Bound, PoolOptions};
+use crate::backend::pinned::Bound;
 use crate::backend::{Armed, Link, Pool, Wakeups};
 use crate::config::{Config, IsolationLevel};
 use crate::engine::channels::Hub;
 use crate::engine::sources::Shown;
 use crate::engine::turnstile::Turnstile;
 use crate::engine::{Engine, Times, Ways};
+use crate::frontend::guards::{self, Memory};
 use crate::frontend::subscriber::Patience;
 use crate::frontend::tally::Tally;
 use crate::frontend::{Context, client};
 use crate::metrics::{Limit, Metrics, Rejection};
-use crate::resp::{Lane, Limits, Protocol};
+use crate::resp::{Lane, Protocol};
 use crate::turn::Turn;
 use crate::txn;
 
@@ -80,10 +82,13 @@ async fn run(
     mut accepted: mpsc::Receiver<Accepted>,
     clients: Arc<AtomicUsize>,
 ) {
-    let context = context(&common);
+    let knobs = Knobs::new(&common.config);
+    let context = context(&common, &knobs);
     spawn_local(Rc::clone(&context.turn).flush_for_ever());
+    spawn_local(follow(common.live.clone(), Rc::clone(&context), knobs));
     spawn_local(tick(Rc::clone(&context), common.clone()));
     if number == 0 {
+        guards::warn_of_unknown(&common.config, &common.table);
         spawn_local(Rc::clone(&context.engine).search_for_ever());
         spawn_local(latecomers(common.clone()));
     }
@@ -121,6 +126,18 @@ fn serve(client: Accepted, context: &Rc<Context>, common: &Common, clients: &Arc
     });
 }
 
+/// Takes over what is set anew, for as long as the worker runs.
+async fn follow(mut live: Settings, context: Rc<Context>, knobs: Knobs) {
+    while live.changed().await.is_ok() {
+        let config = Arc::clone(&live.borrow_and_update());
+        knobs.set(&config, &context.engine);
+        context.is_guarding.set(guards::are_set(&config));
+        context.is_timing.set(!config.slowlog_slower_than.is_zero());
+        guards::warn_of_unknown(&config, &context.table);
+        context.config.replace(config);
+    }
+}
+
 /// Clients leave as soon as they are in the middle of nothing; transactions are finished.
 async fn drain(context: &Rc<Context>, common: &Common) {
     context.is_draining.set(true);
@@ -136,7 +153,7 @@ async fn drain(context: &Rc<Context>, common: &Common) {
     };
     tokio::select! {
         () = finished => tracing::info!("worker drained"),
-        () = tokio::time::sleep(common.config.drain_timeout) => left_over(context, "drain-timeout has passed"),
+        () = tokio::time::sleep(context.config().drain_timeout) => left_over(context, "drain-timeout has passed"),
         () = common.shutdown.hurrying() => left_over(context, "told to hurry"),
     }
 }
@@ -158,6 +175,8 @@ fn left_over(context: &Context, why: &str) {
 async fn tick(context: Rc<Context>, common: Common) {
     let mut troubles = vec![None; common.topology.shards()];
     let mut swept = context.turn.tick();
+    let memory = Memory::new(&common.buffered, &common.metrics);
+    let circuits = Circuits::new(&common.metrics);
     loop {
         tokio::time::sleep(TICK).await;
         let now = context.turn.tick();
@@ -174,11 +193,14 @@ async fn tick(context: Rc<Context>, common: Common) {
             feed.check_time(now);
         }
         context.engine.publish();
+        circuits.publish(&context.engine);
+        memory.look(&context);
         context.tally.publish();
         if now.saturating_duration_since(swept) >= SWEEP {
             swept = now;
             close_idle(&context, now);
-            let patience = Patience::of(&context.config);
+            memory.evict(&context, common.config.workers_effective());
+            let patience = Patience::of(&context.config());
             let sessions = context.sessions.borrow();
             sessions
                 .values()
@@ -189,7 +211,7 @@ async fn tick(context: Rc<Context>, common: Common) {
 
 /// Sends clients away that have been silent for too long and are owed nothing.
 fn close_idle(context: &Context, now: Instant) {
-    let limit = context.config.idle_timeout;
+    let limit = context.config().idle_timeout;
     if limit.is_zero() {
         return;
     }
@@ -200,15 +222,15 @@ fn close_idle(context: &Context, now: Instant) {
     context.metrics.limits_hit[Limit::IdleTimeout].increment(closed.count() as u64);
 }
 
-fn context(common: &Common) -> Rc<Context> {
+fn context(common: &Common, knobs: &Knobs) -> Rc<Context> {
     let config = &common.config;
     let turn = Rc::new(Turn::default());
     let turnstile = Arc::clone(&common.turnstile);
     let map = Some(&*common.map);
-    let engine = engine(config, &common.metrics, turnstile, &turn, map);
-    let hub = hub(common, &turn);
+    let engine = engine(config, knobs, &common.metrics, turnstile, &turn, map);
+    let hub = hub(common, knobs, &turn);
     Rc::new(Context {
-        config: Arc::clone(config),
+        config: RefCell::new(Arc::clone(config)),
         topology: Arc::clone(&common.topology),
         table: Arc::clone(&common.table),
         server: Arc::clone(&common.info),
@@ -220,6 +242,12 @@ fn context(common: &Common) -> Rc<Context> {
         roster: Arc::clone(&common.roster),
         tally: Rc::new(Tally::new(Arc::clone(&common.metrics))),
         metrics: Arc::clone(&common.metrics),
+        is_guarding: Cell::new(guards::are_set(config)),
+        is_timing: Cell::new(!config.slowlog_slower_than.is_zero()),
+        slow: Arc::clone(&common.slow),
+        sampled: Cell::new(0),
+        hot: Arc::clone(&common.hot),
+        is_full: Cell::new(false),
         is_draining: Cell::new(false),
         sessions: RefCell::new(HashMap::new()),
         buffer: RefCell::new(BytesMut::new()),
@@ -227,15 +255,14 @@ fn context(common: &Common) -> Rc<Context> {
 }
 
 /// Subscriptions over a feed for each shard; the feeds run as tasks from now on.
-fn hub(common: &Common, turn: &Rc<Turn>) -> Rc<Hub> {
-    let config = &common.config;
-    let dials = dials(config, Some(&common.map)).zip(&common.metrics.shards);
+fn hub(common: &Common, knobs: &Knobs, turn: &Rc<Turn>) -> Rc<Hub> {
+    let dials = dials(&common.config, &knobs.access, Some(&common.map));
+    let dials = dials.zip(&common.metrics.shards);
     let feeds = dials.enumerate().map(|(number, (dial, metrics))| {
-        let options = link_options(config, limits(config));
         Feed::new(
             number as u16,
             dial,
-            options,
+            knobs.links.clone(),
             Rc::clone(turn),
             metrics.clone(),
         )
@@ -252,38 +279,28 @@ fn hub(common: &Common, turn: &Rc<Turn>) -> Rc<Hub> {
     hub
 }
 
-fn limits(config: &Config) -> Limits {
-    Limits {
-        reply_bytes_max: config.reply_bytes_max,
-        ..Limits::default()
-    }
-}
-
 /// Links and pools to all shards, and the engine over them. Must run on a thread with local
 /// tasks; the links run as such from now on. With the id of a shard map no connection is used
 /// whose shard notes another.
 pub(crate) fn engine(
     config: &Config,
+    knobs: &Knobs,
     metrics: &Arc<Metrics>,
     turnstile: Arc<Turnstile>,
     turn: &Rc<Turn>,
     map: Option<&str>,
 ) -> Rc<Engine> {
-    let limits = limits(config);
     let mut ways = Vec::new();
-    for (dial, metrics) in dials(config, map).zip(&metrics.shards) {
+    for (dial, metrics) in dials(config, &knobs.access, map).zip(&metrics.shards) {
         let link = Link::new(
             dial.clone(),
             Lane::FIRST,
-            link_options(config, limits),
+            knobs.links.clone(),
             Rc::clone(turn),
             metrics.clone(),
         );
         spawn_local(Rc::clone(&link).run());
-        let pool = |bound| {
-            let options = pool_options(config, limits, bound);
-            Pool::new(dial.clone(), options, metrics.clone())
-        };
+        let pool = |bound| Pool::new(dial.clone(), knobs.pool(config, bound), metrics.clone());
         ways.push(Ways {
             link,
             pool: pool(Bound::Pinned),
@@ -291,11 +308,10 @@ pub(crate) fn engine(
             watchers: pool(Bound::Watch),
             wakeups: Wakeups::new(dial.clone(), metrics.clone()),
             armed: [Protocol::Resp2, Protocol::Resp3].map(|protocol| {
-                let options = link_options(config, limits);
                 Armed::new(
                     dial.clone(),
                     protocol,
-                    options,
+                    knobs.links.clone(),
                     Rc::clone(turn),
                     metrics.clone(),
                 )
@@ -309,29 +325,6 @@ pub(crate) fn engine(
         Arc::clone(metrics),
         boot_id(),
     )
-}
-
-fn link_options(config: &Config, limits: Limits) -> LinkOptions {
-    LinkOptions {
-        request_timeout: config.request_timeout,
-        backoff: (config.reconnect_backoff_min, config.reconnect_backoff_max),
-        inflight_max: config.shard_inflight_max,
-        unwritten_bytes_max: config.client_input_bytes_max,
-        limits,
-    }
-}
-
-fn pool_options(config: &Config, limits: Limits, bound: Bound) -> PoolOptions {
-    PoolOptions {
-        connections_max: match bound {
-            Bound::Pinned => config.pinned_connections_max,
-            Bound::Watch => config.watch_connections_max,
-        },
-        bound,
-        wait_max: config.pinned_wait,
-        request_timeout: config.request_timeout,
-        limits,
-    }
 }
 
 /// The times of transactions; see [`txn::Limits`] for what must hold between them.
@@ -349,10 +342,10 @@ fn times(config: &Config) -> Times {
     Times {
         strict: config.isolation == IsolationLevel::Strict && config.shards.len() > 1,
         fenced: config.fence,
-        lock_wait: config.lock_wait,
+        lock_wait: Cell::new(config.lock_wait),
         retention: config.decision_retention,
         limits,
-        scan_interval: config.recovery_scan_interval,
+        scan_interval: Cell::new(config.recovery_scan_interval),
     }
 }
 

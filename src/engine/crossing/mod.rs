@@ -156,7 +156,7 @@ impl Engine {
     }
 
     async fn cross_over(self: &Rc<Self>, crossing: &Crossing) -> Bytes {
-        let (began, limit) = (Instant::now(), self.times.lock_wait);
+        let (began, limit) = (Instant::now(), self.times.lock_wait.get());
         let spots = crossing.spots();
         let slots: Vec<String> = spots.iter().map(|s| s.place.slot.to_string()).collect();
         let slots = slots.iter().map(String::as_bytes);

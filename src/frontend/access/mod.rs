@@ -13,7 +13,7 @@ mod commands;
 mod log;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 pub(super) use badge::Badge;
@@ -30,7 +30,7 @@ pub struct Gate {
     /// Counts the times the users were read.
     generation: AtomicU64,
     file: Option<String>,
-    is_guarded: bool,
+    is_guarded: AtomicBool,
     trusts_scripts: bool,
     log: Mutex<Log>,
 }
@@ -50,7 +50,7 @@ impl Gate {
             users: RwLock::new(Arc::new(users)),
             generation: AtomicU64::new(0),
             file: config.acl_file.clone(),
-            is_guarded: config.acl_file.is_some() || config.password.is_some(),
+            is_guarded: AtomicBool::new(config.acl_file.is_some() || config.password.is_some()),
             trusts_scripts: config.acl_trust_scripts,
             log: Mutex::default(),
         })
@@ -58,7 +58,7 @@ impl Gate {
 
     /// Whether commands are looked at: there is a password, or a file of users.
     pub fn is_guarded(&self) -> bool {
-        self.is_guarded
+        self.is_guarded.load(Ordering::Acquire)
     }
 
     fn users(&self) -> Arc<Users> {
@@ -87,7 +87,34 @@ impl Gate {
         let path = self.file.as_deref().ok_or(
             "This lockstep is not configured to use an ACL file: set acl-file, and ACL LOAD reads it again",
         )?;
-        let users = Arc::new(from_file(path, Catalogue::Table(table))?);
+        self.admit(from_file(path, Catalogue::Table(table))?, roster);
+        Ok(())
+    }
+
+    /// Takes over what the settings say now: the password, or what the file of users holds. Of
+    /// clients as with [`Gate::reload`]; those that were served before there was a password still are.
+    ///
+    /// # Errors
+    /// As [`Gate::open`]; nothing has changed then.
+    pub fn configure(
+        &self,
+        config: &Config,
+        table: &CommandTable,
+        roster: &Roster,
+    ) -> Result<(), String> {
+        if self.file.is_some() {
+            return self.reload(table, roster);
+        }
+        let password = config.password.map(Digest::new);
+        self.admit(Users::alone(Catalogue::Table(table), password), roster);
+        self.is_guarded
+            .store(config.password.is_some(), Ordering::Release);
+        Ok(())
+    }
+
+    /// These are the users from now on.
+    fn admit(&self, users: Users, roster: &Roster) {
+        let users = Arc::new(users);
         let before = {
             let mut current = self.users.write().unwrap_or_else(PoisonError::into_inner);
             let before = std::mem::replace(&mut *current, Arc::clone(&users));
@@ -100,7 +127,6 @@ impl Gate {
                 entry.kill();
             }
         }
-        Ok(())
     }
 }
 

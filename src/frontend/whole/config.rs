@@ -68,7 +68,7 @@ impl Inquiry {
     fn may_set(&self, name: &str, value: &[u8]) -> bool {
         let value = value.to_ascii_lowercase();
         name == "maxmemory-policy"
-            && (self.context.config.allow_unsafe_eviction || !value.starts_with(b"allkeys-"))
+            && (self.context.config().allow_unsafe_eviction || !value.starts_with(b"allkeys-"))
     }
 
     async fn is_set_to(&self, name: &str, value: &[u8]) -> Result<bool, bytes::BytesMut> {

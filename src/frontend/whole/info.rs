@@ -127,7 +127,7 @@ impl Inquiry {
             "uptime_in_seconds" => uptime.to_string(),
             "uptime_in_days" => (uptime / 86_400).to_string(),
             "connected_clients" => self.context.roster.len().to_string(),
-            "maxclients" => self.context.config.clients_max.to_string(),
+            "maxclients" => self.context.config().clients_max.to_string(),
             "role" => "master".into(),
             _ => return None,
         })

@@ -1,0 +1,76 @@
+//! Rows of the table: what an operator may limit, and look at.
+
+use super::setting::Kind::{Bytes, Count, Millis, Text};
+use super::{Group, Setting};
+
+const TIB: u64 = 1 << 40;
+const HOUR_MS: u64 = 3_600_000;
+
+pub(super) const DENY_COMMANDS: Setting = Setting {
+    name: "deny-commands",
+    group: Group::Access,
+    kind: Text {
+        set: |c, v| {
+            let names = v.split([',', ' ']).filter(|name| !name.is_empty());
+            c.deny_commands = names.map(str::to_ascii_lowercase).collect();
+        },
+    },
+    help: "Commands that no client may run, with commas: FLUSHALL,CONFIG|SET. What scripts call is not looked at.",
+};
+
+pub(super) const CLIENT_RATE: Setting = Setting {
+    name: "client-commands-per-second-max",
+    group: Group::Clients,
+    kind: Count {
+        default: 0,
+        range: 0..=10_000_000,
+        set: |c, v| c.client_commands_per_second_max = v,
+    },
+    help: "Commands that one client may give in a second, all at once if it likes; one more is an error; 0: any number.",
+};
+
+pub(super) const MEMORY_MAX: Setting = Setting {
+    name: "memory-max",
+    group: Group::Process,
+    kind: Bytes {
+        default: 0,
+        range: 0..=TIB,
+        set: |c, v| c.memory_max = v,
+    },
+    help: "Bytes that may wait in all: input of clients, queues of MULTI, replies, requests not yet written; 0: no limit. \
+           Above it new clients are refused and no client is read from; who most waits for is disconnected, one in a second. \
+           Looked at ten times a second, so leave room for what comes in such a time.",
+};
+
+pub(super) const SLOWER_THAN: Setting = Setting {
+    name: "slowlog-slower-than-ms",
+    group: Group::Process,
+    kind: Millis {
+        default: 0,
+        range: 0..=HOUR_MS,
+        set: |c, v| c.slowlog_slower_than = v,
+    },
+    help: "Commands to one shard, and transactions, that take so long from here are kept for LOCKSTEP SLOWLOG, keys included; 0: none.",
+};
+
+pub(super) const SLOWLOG_LEN: Setting = Setting {
+    name: "slowlog-max-len",
+    group: Group::Process,
+    kind: Count {
+        default: 128,
+        range: 1..=100_000,
+        set: |c, v| c.slowlog_max_len = v,
+    },
+    help: "How many of them are kept; the oldest go first.",
+};
+
+pub(super) const HOTKEYS_SAMPLE: Setting = Setting {
+    name: "hotkeys-sample",
+    group: Group::Process,
+    kind: Count {
+        default: 0,
+        range: 0..=1_000_000,
+        set: |c, v| c.hotkeys_sample = v,
+    },
+    help: "One command in so many is looked at for LOCKSTEP HOTKEYS, 64 being a good choice; 0: none.",
+};
