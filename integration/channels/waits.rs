@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 
 use crate::support::{
-    Client, Cluster, Options, Seed, Value, encode, eventually, seed::PrintOnFailure, shard_of,
-    spread,
+    Client, Cluster, Options, Seed, Value, encode, eventually, keys_on, seed::PrintOnFailure,
+    shard_of, spread,
 };
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -241,7 +241,8 @@ fn who_is_gone_takes_nothing() {
     assert_eq!(pair, Value::Array(vec![bulk(&keys[2]), bulk("x")]));
 }
 
-/// Issue: CLIENT UNBLOCK releases at once, on several shards too.
+/// Issue: CLIENT UNBLOCK releases at once, on several shards and on several slots of one, too; and
+/// whoever waits is counted as one Redis counts.
 #[test]
 fn unblocked_by_another_client() {
     let cluster = Cluster::start(&Options::default());
@@ -250,20 +251,29 @@ fn unblocked_by_another_client() {
         panic!("an id");
     };
     let id = id.to_string();
-    for (how, wanted) in [
+    let shards = cluster.shards().len();
+    let places = [
+        spread("over", shards, 3),
+        keys_on("one", 1, shards, 3),
+        vec!["single".to_owned()],
+    ];
+    let hows = [
         ("TIMEOUT", "*-1\\r\\n"),
         (
             "ERROR",
             "-UNBLOCKED client unblocked via CLIENT UNBLOCK\\r\\n",
         ),
-    ] {
-        waiter
-            .send(&encode(&["BLPOP", "a", "b", "c", "0"]))
-            .expect("sent");
-        eventually("it waits", LIMIT, || {
-            other.value(&["CLIENT", "UNBLOCK", &id, how]) == Value::Integer(1)
+    ];
+    for (keys, (how, wanted)) in places.iter().flat_map(|keys| hows.map(|how| (keys, how))) {
+        let words = [&["BLPOP".to_owned()], keys.as_slice(), &["0".to_owned()]].concat();
+        waiter.send(&encode(&words)).expect("sent");
+        eventually("it is counted", LIMIT, || {
+            let info = other.call(&["INFO", "clients"]).text();
+            info.contains("blocked_clients:1\\r")
         });
-        assert_eq!(waiter.read().expect("a reply").text(), wanted);
+        let unblocked = other.value(&["CLIENT", "UNBLOCK", &id, how]);
+        assert_eq!(unblocked, Value::Integer(1), "{keys:?}");
+        assert_eq!(waiter.read().expect("a reply").text(), wanted, "{keys:?}");
     }
     assert_eq!(other.value(&["CLIENT", "UNBLOCK", &id]), Value::Integer(0));
 }

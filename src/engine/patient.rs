@@ -11,6 +11,7 @@
 //! What is taken is taken by one try, whose reply is the client's. Among several who wait, the
 //! one whose try comes first is served, not the one who came first.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,7 +19,9 @@ use bytes::{Bytes, BytesMut};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{Instant, timeout_at};
 
+use super::blocking::{Berth, Taken, Unblock};
 use super::inbox::Inbox;
+use super::waiting::UNBLOCKED;
 use super::{Answer, Engine};
 use crate::backend::{Failure, Pinned};
 use crate::resp::{self, CommandScanner, Kind, Limits, Protocol, Scan, build};
@@ -41,15 +44,18 @@ pub struct Patient {
 
 impl Engine {
     /// Tries a command until there is something to be had, and calls `done` once with its reply.
-    /// Aborting it ends the waiting; a try that is under way is finished.
+    /// Aborting it ends the waiting, and so does CLIENT UNBLOCK of who has `taken` the berth; a
+    /// try that is under way is finished.
     pub fn wait_guarded(
         self: &Rc<Self>,
         patient: Patient,
+        taken: Taken,
         done: impl FnOnce(&[u8]) + 'static,
     ) -> AbortHandle {
         let engine = Rc::clone(self);
         let task = spawn_local(async move {
-            let reply = engine.try_until_served(&patient).await;
+            let reply = engine.try_until_served(&patient, &taken.0).await;
+            drop(taken);
             done(&reply.unwrap_or_else(|failure| engine.nothing_done(failure)));
         });
         task.abort_handle()
@@ -65,7 +71,11 @@ impl Engine {
         reply.freeze()
     }
 
-    async fn try_until_served(self: &Rc<Self>, patient: &Patient) -> Result<Bytes, Failure> {
+    async fn try_until_served(
+        self: &Rc<Self>,
+        patient: &Patient,
+        berth: &Berth,
+    ) -> Result<Bytes, Failure> {
         let until = patient.limit.map(|limit| Instant::now().checked_add(limit));
         let reply = self.try_once(patient).await;
         if !is_nothing(&reply) {
@@ -84,12 +94,18 @@ impl Engine {
             if !is_nothing(&reply) {
                 return Ok(reply);
             }
-            match until.flatten() {
-                None => news(&mut connection).await?,
-                Some(until) => match timeout_at(until, news(&mut connection)).await {
-                    Ok(came) => came?,
-                    Err(_) => return Ok(patient.in_vain()),
+            berth.stay();
+            let end = match until.flatten() {
+                None => news_or_end(&mut connection, berth).await?,
+                Some(until) => match timeout_at(until, news_or_end(&mut connection, berth)).await {
+                    Ok(end) => end?,
+                    Err(_) => Some(Unblock::AsTimeout),
                 },
+            };
+            match end {
+                None => {}
+                Some(Unblock::AsTimeout) => return Ok(patient.in_vain()),
+                Some(Unblock::WithError) => return Ok(Bytes::from_static(UNBLOCKED)),
             }
         }
     }
@@ -165,6 +181,19 @@ async fn ask(connection: &mut Pinned, question: &[u8]) -> Result<(), Failure> {
         Some(error) => {
             let words = String::from_utf8_lossy(resp::error_text(error)).into_owned();
             Err(Failure::NeverSent(crate::backend::Cause::new(words)))
+        }
+    }
+}
+
+/// Waits until the shard says that a key has changed, or CLIENT UNBLOCK says how to end.
+async fn news_or_end(connection: &mut Pinned, berth: &Berth) -> Result<Option<Unblock>, Failure> {
+    let mut news = pin!(news(connection));
+    loop {
+        tokio::select! {
+            came = &mut news => return came.map(|()| None),
+            how = berth.ended() => if how.is_some() {
+                return Ok(how);
+            },
         }
     }
 }

@@ -44,7 +44,7 @@ use crate::txn::plan::Plan;
 use crate::txn::{Part, script};
 
 /// What CLIENT UNBLOCK … ERROR gives.
-const UNBLOCKED: &[u8] = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
+pub(super) const UNBLOCKED: &[u8] = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
 /// Rounds after which XREAD takes what it has read.
 const ROUNDS_MAX: usize = 8;
 
@@ -165,6 +165,7 @@ impl Engine {
             if taken.is_some() {
                 return Ok(taken);
             }
+            berth.stay();
             let over = async {
                 match wait.until {
                     Some(until) => tokio::time::sleep_until(until).await,

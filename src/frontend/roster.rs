@@ -145,9 +145,11 @@ impl Roster {
         self.held.fetch_add(change as usize, Ordering::Relaxed);
     }
 
-    /// How many do.
-    pub fn held(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
+    /// Clients whose command waits here, and not on a connection to a shard.
+    pub fn waiting_here(&self) -> usize {
+        let waits = |entry: &&Arc<Entry>| entry.berth().is_some_and(|berth| berth.waits_here());
+        let waiting = locked(&self.entries).values().filter(waits).count();
+        waiting + self.held.load(Ordering::Relaxed)
     }
 
     /// CLIENT UNPAUSE.
