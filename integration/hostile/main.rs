@@ -13,7 +13,9 @@ mod support;
 mod bystander;
 mod bytes;
 mod clients;
+mod leaks;
 mod shards;
+mod slow;
 
 use bystander::Bystander;
 use std::sync::{Mutex, MutexGuard, PoisonError};
