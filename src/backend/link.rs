@@ -67,6 +67,9 @@ struct Inner {
     received: u64,
     task: Option<Waker>,
     is_dirty: bool,
+    /// The last write stopped half way: the task goes on when the socket takes more. Only then:
+    /// what else waits in `out` belongs to a batch whose end, at that of the turn, is yet to come.
+    is_blocked: bool,
     /// Set by a failed write, for the task to act upon.
     broken: Option<Cause>,
     /// The batch that is being collected has replies that depend on what settles; on the epoch.
@@ -106,6 +109,7 @@ impl Link {
             received: 0,
             task: None,
             is_dirty: false,
+            is_blocked: false,
             broken: None,
             needs_settling: false,
             needs_epoch: false,
@@ -279,7 +283,9 @@ impl Link {
                 return Poll::Ready(cause);
             }
             inner.task = Some(cx.waker().clone());
-            if let Err(error) = inner.poll_write(cx) {
+            if inner.is_blocked
+                && let Err(error) = inner.poll_write(cx)
+            {
                 return Poll::Ready(Cause::new(error.to_string()));
             }
         }
@@ -461,6 +467,7 @@ impl Link {
             let mut inner = self.inner.borrow_mut();
             inner.phase = next;
             inner.out = BytesMut::with_capacity(BUFFER_BYTES_MIN);
+            inner.is_blocked = false;
             let written = std::mem::take(&mut inner.written);
             (inner.appended, inner.sent, inner.received) = (0, 0, 0);
             inner.batches.clear();
@@ -540,6 +547,7 @@ impl Inner {
         };
         let waiting = self.out.len();
         let sent = stream.poll_send(&mut self.out, cx);
+        self.is_blocked = sent.is_pending();
         let count = (waiting - self.out.len()) as u64;
         self.written += count;
         self.sent_bytes += count;
@@ -582,9 +590,11 @@ impl Flush for Link {
             let batch = upto - known;
             inner.batches.push_back(Batch { upto, at: now });
             self.metrics.requests.increment(batch);
-            self.metrics.writes.increment(1);
             self.metrics.batch.record(batch as f64);
         }
+        self.metrics
+            .writes
+            .increment(u64::from(!inner.out.is_empty()));
         if let Err(error) = inner.poll_write(&mut Context::from_waker(&task)) {
             inner.broken = Some(Cause::new(error.to_string()));
             task.wake();

@@ -1,10 +1,11 @@
 //! Who waits for the end of another proxy's transaction is woken by it.
 //!
 //! The scripts that free slots announce it on the transaction's own channel
-//! ([`names::RELEASED`](crate::txn::names::RELEASED)). While somebody waits, and for a while
+//! ([`names::RELEASED`](crate::txn::names::RELEASED)). While waits are frequent, and for a while
 //! longer, one connection per worker and shard is subscribed to all of these. Announcements can
 //! be missed: before the connection stands, when it is lost, or when it is refused. So every
-//! wait has a limit, at which the waiter looks for itself.
+//! wait has a limit, at which the waiter looks for itself; that is all there is while waits are
+//! rare, since a subscriber costs the shard a write, and the proxy a read, for every transaction.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -26,8 +27,11 @@ pub(crate) const PSUBSCRIBE: &[u8] = b"*2\r\n$10\r\nPSUBSCRIBE\r\n$21\r\n__locks
 
 /// Ends that are remembered, since the news of one may overtake the reply that names its id.
 const RECENT_MAX: usize = 256;
-/// The connection is closed when nobody has waited for so long.
-const IDLE: Duration = Duration::from_secs(5);
+/// So many waits within [`WINDOW`] are frequent: one long wait is soon as many, since each look
+/// that finds nothing is another.
+const FREQUENT: u32 = 256;
+/// The connection is closed when waits were not frequent for so long.
+const WINDOW: Duration = Duration::from_secs(5);
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// Before the next attempt to connect.
@@ -43,13 +47,15 @@ pub struct Wakeups {
 struct Inner {
     waiting: HashMap<Vec<u8>, Vec<oneshot::Sender<()>>>,
     recent: VecDeque<Vec<u8>>,
-    wanted_at: Instant,
+    /// Waits since the window began.
+    waits: u32,
+    window_began: Instant,
     is_running: bool,
     is_subscribed: bool,
 }
 
 impl Wakeups {
-    /// Connects when somebody waits for the first time.
+    /// Connects when waits are frequent for the first time.
     pub fn new(dial: Dial, metrics: ShardMetrics) -> Rc<Self> {
         let dial = Dial {
             scripts: Rc::new([]),
@@ -61,7 +67,8 @@ impl Wakeups {
             inner: RefCell::new(Inner {
                 waiting: HashMap::new(),
                 recent: VecDeque::new(),
-                wanted_at: Instant::now(),
+                waits: 0,
+                window_began: Instant::now(),
                 is_running: false,
                 is_subscribed: false,
             }),
@@ -95,8 +102,7 @@ impl Wakeups {
     /// None when it has been announced already.
     fn listen(self: &Rc<Self>, id: &[u8]) -> Option<oneshot::Receiver<()>> {
         let mut inner = self.inner.borrow_mut();
-        inner.wanted_at = Instant::now();
-        if !std::mem::replace(&mut inner.is_running, true) {
+        if inner.are_frequent_with_another() && !std::mem::replace(&mut inner.is_running, true) {
             tokio::task::spawn_local(Rc::clone(self).run());
         }
         if inner.recent.iter().any(|known| known == id) {
@@ -107,7 +113,7 @@ impl Wakeups {
         Some(wait)
     }
 
-    /// Listens until nobody cares any more.
+    /// Listens until waits are rare.
     async fn run(self: Rc<Self>) {
         loop {
             let ended = match self.dial.connect(Lane::FIRST).await {
@@ -127,20 +133,26 @@ impl Wakeups {
         let mut inner = self.inner.borrow_mut();
         inner.is_running = false;
         inner.recent.clear();
+        inner.wake_all();
     }
 
     fn is_idle(&self) -> bool {
-        let inner = self.inner.borrow();
-        inner.waiting.is_empty() && inner.wanted_at.elapsed() >= IDLE
+        let mut inner = self.inner.borrow_mut();
+        if inner.window_began.elapsed() < WINDOW {
+            return false;
+        }
+        inner.window_began = Instant::now();
+        std::mem::take(&mut inner.waits) < FREQUENT
     }
 
-    /// Ends well when nobody has waited for a while.
+    /// Ends well when waits have not been frequent for a while.
     async fn follow(&self, mut stream: Stream) -> Result<(), String> {
         let text = |error: std::io::Error| error.to_string();
         stream.write_all(PSUBSCRIBE).await.map_err(text)?;
         stream.flush().await.map_err(text)?;
         let mut buffer = BytesMut::with_capacity(4096);
         let mut scanner = ReplyScanner::new(Limits::default());
+        let mut look_at = Instant::now() + LOOK;
         loop {
             while let Some(len) = scanner.scan(&buffer).map_err(|error| error.to_string())? {
                 self.take_in(&buffer.split_to(len))?;
@@ -150,8 +162,13 @@ impl Wakeups {
                 Ok(read) => {
                     read.map_err(text)?;
                 }
-                Err(_) if self.is_idle() => return Ok(()),
                 Err(_) => {}
+            }
+            if Instant::now() >= look_at {
+                look_at = Instant::now() + LOOK;
+                if self.is_idle() {
+                    return Ok(());
+                }
             }
         }
     }
@@ -180,6 +197,15 @@ impl Wakeups {
 }
 
 impl Inner {
+    /// Counts a wait in; whether there have been many lately.
+    fn are_frequent_with_another(&mut self) -> bool {
+        if !self.is_running && self.window_began.elapsed() >= WINDOW {
+            (self.waits, self.window_began) = (0, Instant::now());
+        }
+        self.waits += 1;
+        self.waits >= FREQUENT
+    }
+
     fn announce(&mut self, id: &[u8]) {
         for news in self.waiting.remove(id).into_iter().flatten() {
             // Who gave up meanwhile needs none.

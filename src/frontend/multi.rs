@@ -30,7 +30,7 @@ impl Dispatcher {
         self.multi = Some(Queue::default());
         self.fixes.clear();
         self.queued_under = self.badge.generation();
-        self.session.reply(|out| build::status(out, "OK"));
+        self.session.acknowledge("OK");
         Flow::Next
     }
 
@@ -112,7 +112,7 @@ impl Dispatcher {
         if !queue.is_broken() {
             queue.push(command, target);
         }
-        self.session.reply(|out| build::status(out, "QUEUED"));
+        self.session.acknowledge("QUEUED");
         self.counted(Family::Transaction)
     }
 

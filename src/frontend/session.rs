@@ -73,6 +73,9 @@ pub struct Session {
 struct Io {
     stream: Stream,
     out: BytesMut,
+    /// Bytes of `out`, if that is all there is in it, that say no more than that a command was
+    /// queued: see [`Session::acknowledge`].
+    acknowledged: usize,
     ring: VecDeque<Slot>,
     /// Bytes of replies in the ring.
     ready_bytes: usize,
@@ -128,6 +131,7 @@ impl Session {
         let io = Io {
             stream,
             out: BytesMut::new(),
+            acknowledged: 0,
             ring: VecDeque::new(),
             ready_bytes: 0,
             reply_bytes: 0,
@@ -244,6 +248,17 @@ impl Session {
             write(&mut reply);
             io.ready_bytes += reply.len();
             io.ring.push_back(Slot::Ready(reply.freeze()));
+        }
+    }
+
+    /// The same for MULTI and for what it queues. If the EXEC has come as well, in the same read,
+    /// this leaves together with the reply to it: a send costs more than all the rest.
+    pub fn acknowledge(self: &Rc<Self>, text: &str) {
+        let before = self.io.borrow().out.len();
+        self.reply(|out| build::status(out, text));
+        let mut io = self.io.borrow_mut();
+        if io.acknowledged == before {
+            io.acknowledged = io.out.len();
         }
     }
 
@@ -467,6 +482,11 @@ impl Io {
         }
     }
 
+    /// Whether all that waits to be sent is acknowledgements, and the EXEC is under way.
+    fn may_wait_for_exec(&self) -> bool {
+        !self.is_blocked && self.acknowledged == self.out.len() && !self.ring.is_empty()
+    }
+
     /// A large reply counts at once, and is forgotten slowly.
     fn learn(&mut self, bytes: usize) {
         self.reply_bytes = bytes.max(self.reply_bytes - self.reply_bytes / 8);
@@ -505,6 +525,7 @@ impl Io {
     }
 
     fn poll_write(&mut self, task: &mut Task<'_>) -> io::Result<()> {
+        self.acknowledged = 0;
         let sent = self.stream.poll_send(&mut self.out, task);
         self.is_blocked = sent.is_pending();
         if let Poll::Ready(sent) = sent {
@@ -521,7 +542,7 @@ impl Flush for Session {
     fn flush(self: Rc<Self>, _now: Instant) {
         let mut io = self.io.borrow_mut();
         io.is_dirty = false;
-        if io.failed.is_some() {
+        if io.failed.is_some() || io.may_wait_for_exec() {
             return;
         }
         // No task to wake: it is about to run, and goes on with what is blocked then.
