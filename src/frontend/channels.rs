@@ -87,8 +87,8 @@ impl Dispatcher {
         let pending = self.context.hub.join(self.session.id, &listener, topics);
         self.counted(Family::Local);
         if pending.is_done() {
-            self.session
-                .reply(|out| out.extend_from_slice(&confirmation));
+            let slot = Session::aloud(self.session.open_slot());
+            self.session.complete(slot, &confirmation);
             self.context.hub.told(self.session.id, pending.topics());
             return Flow::Next;
         }
@@ -104,7 +104,7 @@ impl Dispatcher {
         spawn_local(async move {
             match pending.confirmed().await {
                 Ok(()) => {
-                    session.complete(slot, &confirmation);
+                    session.complete(Session::aloud(slot), &confirmation);
                     hub.told(session.id, pending.topics());
                 }
                 Err(error) => {
@@ -143,8 +143,8 @@ impl Dispatcher {
         let mut pending = self.context.hub.leave(self.session.id, topics);
         self.counted(Family::Local);
         if pending.is_done() {
-            self.session
-                .reply(|out| out.extend_from_slice(&confirmation));
+            let slot = Session::aloud(self.session.open_slot());
+            self.session.complete(slot, &confirmation);
             return Flow::Next;
         }
         let (slot, session) = (self.session.open_slot(), Rc::clone(&self.session));
@@ -152,7 +152,7 @@ impl Dispatcher {
             // A shard that is lost has forgotten it as well.
             let _ = pending.confirmed().await;
             drop(pending);
-            session.complete(slot, &confirmation);
+            session.complete(Session::aloud(slot), &confirmation);
         });
         Flow::Bar
     }

@@ -218,7 +218,12 @@ impl Session {
         (io.head + io.ring.len() as u64 - 1) | muted
     }
 
-    /// The same for an EXEC that runs natively on a shard.
+    /// The same slot for what CLIENT REPLY does not silence: confirmations of subscriptions.
+    pub fn aloud(number: u64) -> u64 {
+        number & !MUTED
+    }
+
+    /// A slot for an EXEC that runs natively on a shard.
     pub fn open_exec_slot(&self) -> u64 {
         self.open_slot() | EXEC
     }
