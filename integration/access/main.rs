@@ -436,6 +436,7 @@ fn redis_py() {
     }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/clients");
     let python = Command::new(folder.join("setup"))
+        .arg("python")
         .output()
         .expect("it runs");
     let file = File::open();

@@ -121,6 +121,39 @@ fn subscriptions_outlive_a_shard() {
     );
 }
 
+/// P3: whoever PUBLISH counts hears the message, also if it came before all shards had confirmed
+/// the subscription, and hears it behind the confirmation.
+#[test]
+fn a_message_that_comes_early_is_heard() {
+    let cluster = Cluster::start(&Options::default());
+    let shards = cluster.shards().len();
+    let (channel, other) = (key_on("c", 0, shards), key_on("c", 1, shards));
+    let (mut publisher, mut listener) = (cluster.client(), cluster.client());
+    cluster.shards()[2].pause();
+    listener
+        .send(&encode(&["SUBSCRIBE", &channel, &other]))
+        .expect("sent");
+    let mut number = 0;
+    eventually("its shard has the subscription", LIMIT, || {
+        number += 1;
+        publisher.value(&["PUBLISH", &channel, &number.to_string()]) == Value::Integer(1)
+    });
+    let second = publisher.value(&["PUBLISH", &channel, "second"]);
+    assert_eq!(second, Value::Integer(1));
+    cluster.shards()[2].resume();
+    for name in [&channel, &other] {
+        let told = listener.read().expect("a confirmation").text();
+        assert!(
+            told.contains("subscribe") && told.contains(name.as_str()),
+            "{told}"
+        );
+    }
+    for text in [number.to_string().as_str(), "second"] {
+        let heard = listener.read().expect("heard").value;
+        assert_eq!(heard, message(&channel, text));
+    }
+}
+
 /// A channel whose shard is down is refused, and the client is as it was before.
 #[test]
 fn a_channel_of_a_dead_shard_is_refused() {

@@ -41,6 +41,19 @@ pub const ALL: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "no replies, but confirmations and messages",
+        &[
+            "s - CLIENT REPLY OFF",
+            "s 2 SUBSCRIBE a b",
+            "p 1 PUBLISH a x",
+            "s 1",
+            "s 2 UNSUBSCRIBE",
+            "s - PING",
+            "s 1 CLIENT REPLY ON",
+            "s 1 PING",
+        ],
+    ),
+    (
         "nothing to unsubscribe from",
         &[
             "s 1 UNSUBSCRIBE",

@@ -241,7 +241,8 @@ fn who_is_gone_takes_nothing() {
     assert_eq!(pair, Value::Array(vec![bulk(&keys[2]), bulk("x")]));
 }
 
-/// Issue: CLIENT UNBLOCK releases at once, on several shards too.
+/// Issue: CLIENT UNBLOCK releases at once, on several shards and on several slots of one, too; and
+/// whoever waits is counted as one Redis counts.
 #[test]
 fn unblocked_by_another_client() {
     let cluster = Cluster::start(&Options::default());
@@ -250,24 +251,29 @@ fn unblocked_by_another_client() {
         panic!("an id");
     };
     let id = id.to_string();
-    let slots = keys_on("k", 0, cluster.shards().len(), 3);
-    let slots: Vec<&str> = slots.iter().map(String::as_str).collect();
-    for (how, wanted) in [
+    let shards = cluster.shards().len();
+    let places = [
+        spread("over", shards, 3),
+        keys_on("one", 1, shards, 3),
+        vec!["single".to_owned()],
+    ];
+    let hows = [
         ("TIMEOUT", "*-1\\r\\n"),
         (
             "ERROR",
             "-UNBLOCKED client unblocked via CLIENT UNBLOCK\\r\\n",
         ),
-    ] {
-        for keys in [&["a", "b", "c"][..], &slots] {
-            let command = [&["BLPOP"][..], keys, &["0"]].concat();
-            waiter.send(&encode(&command)).expect("sent");
-            eventually("it is counted", LIMIT, || blocked(&mut other) == 1);
-            eventually("it waits", LIMIT, || {
-                other.value(&["CLIENT", "UNBLOCK", &id, how]) == Value::Integer(1)
-            });
-            assert_eq!(waiter.read().expect("a reply").text(), wanted, "{keys:?}");
-        }
+    ];
+    for (keys, (how, wanted)) in places.iter().flat_map(|keys| hows.map(|how| (keys, how))) {
+        let words = [&["BLPOP".to_owned()], keys.as_slice(), &["0".to_owned()]].concat();
+        waiter.send(&encode(&words)).expect("sent");
+        eventually("it is counted", LIMIT, || {
+            let info = other.call(&["INFO", "clients"]).text();
+            info.contains("blocked_clients:1\\r")
+        });
+        let unblocked = other.value(&["CLIENT", "UNBLOCK", &id, how]);
+        assert_eq!(unblocked, Value::Integer(1), "{keys:?}");
+        assert_eq!(waiter.read().expect("a reply").text(), wanted, "{keys:?}");
     }
     eventually("nobody waits", LIMIT, || blocked(&mut other) == 0);
     assert_eq!(other.value(&["CLIENT", "UNBLOCK", &id]), Value::Integer(0));

@@ -1,14 +1,18 @@
 //! Unmodified clients: redis-py and redis-cli run transactions over all shards, and what they
-//! wrote is on the shards where `CLUSTER KEYSLOT` says it belongs, with nothing of ours left.
+//! wrote is on the shards where `CLUSTER KEYSLOT` says it belongs, with nothing of ours left. The
+//! client libraries of [`libraries`] all do the same, and [`applications`] run on some of them.
 //!
-//! redis-py comes from `integration/clients/setup`, into `target/`. Without a package index:
-//! `LOCKSTEP_OFFLINE=1` leaves that part out.
+//! All but redis-cli comes from `integration/clients/setup`, into `target/`. Without a package
+//! index: `LOCKSTEP_OFFLINE=1` leaves that part out.
 
 // A test program has no outside that could reach its items.
 #![allow(unreachable_pub)]
 
 #[path = "../support/mod.rs"]
 mod support;
+
+mod applications;
+mod libraries;
 
 use std::io::Write;
 use std::path::Path;
@@ -21,16 +25,14 @@ const CLEAN_LIMIT: Duration = Duration::from_secs(10);
 
 #[test]
 fn redis_py() {
-    if std::env::var("LOCKSTEP_OFFLINE").is_ok_and(|value| value == "1") {
-        println!("LOCKSTEP_OFFLINE=1: redis-py is left out");
+    let Some(python) = installed("python") else {
         return;
-    }
-    let python = run(&mut Command::new(folder().join("setup")), "");
+    };
     let cluster = Cluster::start(&Options::default());
     for protocol in ["default", "2", "3"] {
         let name = format!("py{protocol}:");
         let keys = spread(&name, cluster.shards().len(), 10);
-        let mut command = Command::new(python.trim());
+        let mut command = Command::new(&python);
         command
             .arg(folder().join("redis_py.py"))
             .args([&cluster.port(0).to_string(), protocol])
@@ -63,14 +65,12 @@ fn check_redis_py(printed: &str) {
 /// Pub/sub, blocking pops, scripts and locks of redis-py, in both protocols.
 #[test]
 fn redis_py_channels() {
-    if std::env::var("LOCKSTEP_OFFLINE").is_ok_and(|value| value == "1") {
-        println!("LOCKSTEP_OFFLINE=1: redis-py is left out");
+    let Some(python) = installed("python") else {
         return;
-    }
-    let python = run(&mut Command::new(folder().join("setup")), "");
+    };
     let cluster = Cluster::start(&Options::default());
     let keys = spread("py:", cluster.shards().len(), 3);
-    let mut command = Command::new(python.trim());
+    let mut command = Command::new(&python);
     command
         .arg(folder().join("redis_py_channels.py"))
         .arg(cluster.port(0).to_string())
@@ -133,6 +133,16 @@ fn redis_cli() {
 
 fn folder() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/clients")
+}
+
+/// Where the libraries of this language are, once they are installed; nowhere if that is not wanted.
+fn installed(language: &str) -> Option<std::path::PathBuf> {
+    if std::env::var("LOCKSTEP_OFFLINE").is_ok_and(|value| value == "1") {
+        println!("LOCKSTEP_OFFLINE=1: {language} is left out");
+        return None;
+    }
+    let printed = run(Command::new(folder().join("setup")).arg(language), "");
+    Some(printed.trim().into())
 }
 
 /// Runs a program with this input; its output. It must succeed.

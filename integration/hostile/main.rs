@@ -14,7 +14,9 @@ mod bystander;
 mod bytes;
 mod clients;
 mod crowd;
+mod leaks;
 mod shards;
+mod slow;
 
 use bystander::Bystander;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -51,8 +51,8 @@ impl Application {
     /// Starts what can be started here: redis-py and node-redis, on each of these ports.
     pub fn start_all(bank: &Bank, ports: &[u16]) -> Vec<Application> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration");
-        let python = printed(&folder.join("clients/setup"));
-        let node = printed(&folder.join("lifecycle/setup-node"));
+        let python = printed(Command::new(folder.join("clients/setup")).arg("python"));
+        let node = printed(&mut Command::new(folder.join("lifecycle/setup-node")));
         let mut commands = vec![(
             "py",
             PathBuf::from(python),
@@ -149,9 +149,9 @@ fn noted(name: &str, client: &mut Client) -> Vec<String> {
     noted
 }
 
-fn printed(script: &Path) -> String {
-    let output = Command::new(script).output().expect("it starts");
+fn printed(script: &mut Command) -> String {
+    let output = script.output().expect("it starts");
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {errors}", script.display());
+    assert!(output.status.success(), "{script:?}: {errors}");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }

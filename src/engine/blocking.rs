@@ -30,11 +30,13 @@ pub struct Berth(Mutex<State>, Notify);
 #[derive(Debug, Default)]
 struct State {
     is_taken: bool,
-    /// It is lockstep that waits, not a shard.
-    is_here: bool,
+    /// How often somebody has begun to wait: who is to be unblocked is not who waits next.
+    waits: u64,
     unblocked: Option<Unblock>,
     /// Shards, and the ids of the connections there.
     places: Vec<(u16, i64)>,
+    /// No shard counts the client among those that wait: it waits here for news of its keys.
+    is_here: bool,
 }
 
 /// How CLIENT UNBLOCK ends the waiting.
@@ -56,14 +58,15 @@ impl Berth {
         self.state().is_taken
     }
 
-    /// Nothing was to be had, and lockstep waits until something may be.
-    pub(super) fn wait_here(&self) {
-        self.state().is_here = true;
+    /// Whether somebody waits of whom no shard knows that it does.
+    pub fn waits_here(&self) -> bool {
+        let state = self.state();
+        state.is_taken && state.is_here
     }
 
-    /// Whether somebody waits of whom no shard knows.
-    pub fn is_here(&self) -> bool {
-        self.state().is_here
+    /// Nothing was found: from now on it waits here.
+    pub(super) fn stay(&self) {
+        self.state().is_here = true;
     }
 
     /// Waits until somebody may have asked to end the waiting, and tells how.
@@ -74,7 +77,10 @@ impl Berth {
 
     /// Somebody waits until what is returned is dropped.
     pub fn take(self: &Arc<Self>) -> Taken {
-        self.state().is_taken = true;
+        let mut state = self.state();
+        state.is_taken = true;
+        state.waits += 1;
+        drop(state);
         Taken(Arc::clone(self))
     }
 
@@ -98,7 +104,11 @@ pub struct Taken(pub(super) Arc<Berth>);
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        *self.0.state() = State::default();
+        let mut state = self.0.state();
+        *state = State {
+            waits: state.waits,
+            ..State::default()
+        };
     }
 }
 
@@ -110,11 +120,15 @@ impl Engine {
         berth: Arc<Berth>,
         how: Unblock,
     ) -> impl Future<Output = ()> + 'static {
-        berth.state().unblocked = Some(how);
+        let this_wait = {
+            let mut state = berth.state();
+            state.unblocked = Some(how);
+            state.waits
+        };
         berth.1.notify_one();
         let engine = Rc::clone(self);
         async move {
-            while berth.is_taken() {
+            while berth.is_taken() && berth.state().waits == this_wait {
                 let places = berth.state().places.clone();
                 for (shard, id) in places {
                     let reason: &[u8] = match how {

@@ -11,16 +11,17 @@
 //! What is taken is taken by one try, whose reply is the client's. Among several who wait, the
 //! one whose try comes first is served, not the one who came first.
 
+use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::task::{AbortHandle, spawn_local};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, timeout_at};
 
-use super::blocking::{Berth, UNBLOCKED, Unblock};
+use super::blocking::{Berth, Taken, UNBLOCKED, Unblock};
 use super::inbox::Inbox;
+
 use super::{Answer, Engine};
 use crate::backend::{Failure, Pinned};
 use crate::resp::{self, CommandScanner, Kind, Limits, Protocol, Scan, build};
@@ -43,14 +44,15 @@ pub struct Patient {
 
 impl Engine {
     /// Tries a command until there is something to be had, and calls `done` once with its reply.
-    /// Aborting it ends the waiting; a try that is under way is finished.
+    /// Aborting it ends the waiting, and so does CLIENT UNBLOCK of who has `taken` the berth; a
+    /// try that is under way is finished.
     pub fn wait_guarded(
         self: &Rc<Self>,
         patient: Patient,
-        berth: &Arc<Berth>,
+        taken: Taken,
         done: impl FnOnce(&[u8]) + 'static,
     ) -> AbortHandle {
-        let (engine, taken) = (Rc::clone(self), berth.take());
+        let engine = Rc::clone(self);
         let task = spawn_local(async move {
             let reply = engine.try_until_served(&patient, &taken.0).await;
             drop(taken);
@@ -92,21 +94,18 @@ impl Engine {
             if !is_nothing(&reply) {
                 return Ok(reply);
             }
-            berth.wait_here();
-            let over = async {
-                match until.flatten() {
-                    Some(until) => sleep_until(until).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                came = news(&mut connection) => came?,
-                () = over => return Ok(patient.in_vain()),
-                how = berth.ended() => match how {
-                    Some(Unblock::AsTimeout) => return Ok(patient.in_vain()),
-                    Some(Unblock::WithError) => return Ok(Bytes::from_static(UNBLOCKED)),
-                    None => {}
+            berth.stay();
+            let end = match until.flatten() {
+                None => news_or_end(&mut connection, berth).await?,
+                Some(until) => match timeout_at(until, news_or_end(&mut connection, berth)).await {
+                    Ok(end) => end?,
+                    Err(_) => Some(Unblock::AsTimeout),
                 },
+            };
+            match end {
+                None => {}
+                Some(Unblock::AsTimeout) => return Ok(patient.in_vain()),
+                Some(Unblock::WithError) => return Ok(Bytes::from_static(UNBLOCKED)),
             }
         }
     }
@@ -182,6 +181,19 @@ async fn ask(connection: &mut Pinned, question: &[u8]) -> Result<(), Failure> {
         Some(error) => {
             let words = String::from_utf8_lossy(resp::error_text(error)).into_owned();
             Err(Failure::NeverSent(crate::backend::Cause::new(words)))
+        }
+    }
+}
+
+/// Waits until the shard says that a key has changed, or CLIENT UNBLOCK says how to end.
+async fn news_or_end(connection: &mut Pinned, berth: &Berth) -> Result<Option<Unblock>, Failure> {
+    let mut news = pin!(news(connection));
+    loop {
+        tokio::select! {
+            came = &mut news => return came.map(|()| None),
+            how = berth.ended() => if how.is_some() {
+                return Ok(how);
+            },
         }
     }
 }

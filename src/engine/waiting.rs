@@ -172,7 +172,7 @@ impl Engine {
             if taken.is_some() {
                 return Ok(taken);
             }
-            berth.wait_here();
+            berth.stay();
             let over = async {
                 match wait.until {
                     Some(until) => tokio::time::sleep_until(until).await,

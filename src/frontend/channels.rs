@@ -87,9 +87,9 @@ impl Dispatcher {
         let pending = self.context.hub.join(self.session.id, &listener, topics);
         self.counted(Family::Local);
         if pending.is_done() {
-            self.context.hub.told(self.session.id, pending.topics());
             self.session
                 .tell(|out| out.extend_from_slice(&confirmation));
+            self.context.hub.told(self.session.id, pending.topics());
             return Flow::Next;
         }
         self.confirm_later(pending, confirmation)
@@ -104,8 +104,8 @@ impl Dispatcher {
         spawn_local(async move {
             match pending.confirmed().await {
                 Ok(()) => {
-                    hub.told(session.id, pending.topics());
                     session.complete(slot, &confirmation);
+                    hub.told(session.id, pending.topics());
                 }
                 Err(error) => {
                     let topics = pending.topics().to_vec();

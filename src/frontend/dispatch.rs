@@ -441,9 +441,10 @@ impl Dispatcher {
         };
         let slot = self.session.open_slot();
         let session = Rc::clone(&self.session);
+        let taken = self.berth.get_or_insert_default().take();
         let engine = &self.context.engine;
-        let berth = Arc::clone(self.berth.get_or_insert_default());
-        let wait = engine.wait_guarded(patient, &berth, move |reply| session.complete(slot, reply));
+        let done = move |reply: &[u8]| session.complete(slot, reply);
+        let wait = engine.wait_guarded(patient, taken, done);
         self.waiting = Some(wait);
         self.counted(family(spec));
         Flow::Bar

@@ -145,16 +145,11 @@ impl Roster {
         self.held.fetch_add(change as usize, Ordering::Relaxed);
     }
 
-    /// How many do.
-    pub fn held(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
-    }
-
-    /// How many wait here, of whom no shard knows: for data on several shards, or for the end of a
-    /// pause.
-    pub fn waiting(&self) -> usize {
-        let is_here = |entry: &&Arc<Entry>| entry.berth().is_some_and(|berth| berth.is_here());
-        self.held() + locked(&self.entries).values().filter(is_here).count()
+    /// Clients whose command waits here, and not on a connection to a shard.
+    pub fn waiting_here(&self) -> usize {
+        let waits = |entry: &&Arc<Entry>| entry.berth().is_some_and(|berth| berth.waits_here());
+        let waiting = locked(&self.entries).values().filter(waits).count();
+        waiting + self.held.load(Ordering::Relaxed)
     }
 
     /// CLIENT UNPAUSE.

@@ -221,7 +221,7 @@ impl Session {
         (io.head + io.ring.len() as u64 - 1) | muted
     }
 
-    /// The same for an EXEC that runs natively on a shard.
+    /// A slot for an EXEC that runs natively on a shard.
     pub fn open_exec_slot(&self) -> u64 {
         self.open_slot() | EXEC
     }

@@ -33,6 +33,10 @@ use change::Change;
 pub use change::Pending;
 pub use wakeups::Wakeups;
 
+/// Messages kept for clients whose subscriptions are not confirmed yet, over all of a worker; more
+/// are lost to them.
+const EARLY_BYTES_MAX: usize = 4 << 20;
+
 /// A client that listens.
 pub trait Listener {
     /// A message that is for it: the elements of the push, without its header.
@@ -57,6 +61,8 @@ pub struct Hub {
     topics: [RefCell<HashMap<Bytes, Entry>>; 3],
     /// Subscriptions of clients.
     held: Cell<usize>,
+    /// Bytes of all [`Holder::early`].
+    early_bytes: Cell<usize>,
     wakeups: Wakeups,
     gauges: Gauges,
 }
@@ -79,6 +85,9 @@ struct Holder {
     listener: Rc<dyn Listener>,
     /// It was told that it is subscribed.
     is_told: bool,
+    /// What it is to hear after that: a shard that has confirmed counts it among the receivers of
+    /// a message while another has still to confirm.
+    early: Vec<Bytes>,
 }
 
 impl Hub {
@@ -103,6 +112,7 @@ impl Hub {
             metrics,
             topics: Default::default(),
             held: Cell::new(0),
+            early_bytes: Cell::new(0),
             wakeups: Wakeups::default(),
             gauges,
         })
@@ -113,8 +123,8 @@ impl Hub {
         &self.audience
     }
 
-    /// Subscribes a client to topics that it does not listen to yet. It hears nothing of them
-    /// before [`Hub::told`].
+    /// Subscribes a client to topics that it does not listen to yet. What is said on them is kept
+    /// for it until [`Hub::told`].
     pub fn join(
         self: &Rc<Self>,
         client: u64,
@@ -141,6 +151,7 @@ impl Hub {
         let holder = Holder {
             listener: Rc::clone(listener),
             is_told: false,
+            early: Vec::new(),
         };
         if entry.holders.insert(client, holder).is_none() {
             self.held.set(self.held.get() + 1);
@@ -149,17 +160,38 @@ impl Hub {
         (is_first, entry.is_steady)
     }
 
-    /// The client is being told now that it is subscribed to these: from here on it hears.
+    /// The client was told that it is subscribed to these: from here on it hears.
     pub fn told(&self, client: u64, topics: &[Topic]) {
+        let mut heard = 0;
         for topic in topics {
             let mut all = self.topics[topic.kind as usize].borrow_mut();
             if let Some(entry) = all.get_mut(&topic.name) {
                 entry.is_steady = true;
                 if let Some(holder) = entry.holders.get_mut(&client) {
                     holder.is_told = true;
+                    for message in self.take_early(holder) {
+                        Rc::clone(&holder.listener).hear(&message);
+                        heard += 1;
+                    }
                 }
             }
         }
+        self.metrics.messages.increment(heard);
+    }
+
+    fn keep_early(&self, holder: &mut Holder, elements: &[u8]) {
+        let bytes = self.early_bytes.get() + elements.len();
+        if bytes <= EARLY_BYTES_MAX {
+            self.early_bytes.set(bytes);
+            holder.early.push(Bytes::copy_from_slice(elements));
+        }
+    }
+
+    fn take_early(&self, holder: &mut Holder) -> Vec<Bytes> {
+        let early = std::mem::take(&mut holder.early);
+        let bytes: usize = early.iter().map(Bytes::len).sum();
+        self.early_bytes.set(self.early_bytes.get() - bytes);
+        early
     }
 
     /// Takes back subscriptions; the client hears nothing of them from here on. Those that
@@ -171,9 +203,10 @@ impl Hub {
             let Some(entry) = all.get_mut(&topic.name) else {
                 continue;
             };
-            if entry.holders.remove(&client).is_none() {
+            let Some(mut holder) = entry.holders.remove(&client) else {
                 continue;
-            }
+            };
+            self.take_early(&mut holder);
             self.held.set(self.held.get() - 1);
             let is_last = entry.holders.is_empty();
             self.audience.leave(topic.kind, &topic.name);
@@ -215,15 +248,18 @@ impl Hub {
     }
 
     fn say(&self, kind: ChannelKind, name: &[u8], elements: &[u8]) {
-        let topics = self.topics[kind as usize].borrow();
-        let Some(entry) = topics.get(name) else {
+        let mut topics = self.topics[kind as usize].borrow_mut();
+        let Some(entry) = topics.get_mut(name) else {
             return;
         };
-        let told = entry.holders.values().filter(|holder| holder.is_told);
         let mut count = 0;
-        for holder in told {
-            Rc::clone(&holder.listener).hear(elements);
-            count += 1;
+        for holder in entry.holders.values_mut() {
+            if holder.is_told {
+                Rc::clone(&holder.listener).hear(elements);
+                count += 1;
+            } else {
+                self.keep_early(holder, elements);
+            }
         }
         self.metrics.messages.increment(count);
     }

@@ -105,11 +105,11 @@ impl Inquiry {
                         None => continue,
                     }
                 }
-                // Some wait here.
+                // Who waits for the end of a pause, or for keys of several shards, waits here.
                 None if name == "blocked_clients" => {
                     let at_shards = extreme(values, |a, b| a.saturating_add(b)).unwrap_or_default();
                     let at_shards: usize = at_shards.parse().unwrap_or_default();
-                    (at_shards + self.context.roster.waiting()).to_string()
+                    (at_shards + self.context.roster.waiting_here()).to_string()
                 }
                 None => merged(section, name, values),
             };
