@@ -14,14 +14,21 @@ mod support;
 mod applications;
 mod libraries;
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 use support::{Cluster, Options, Redis, ports::Port, spread};
 
 /// What becomes of the decided records, plus a little.
 const CLEAN_LIMIT: Duration = Duration::from_secs(10);
+/// Longest run of one program.
+const RUN_LIMIT: Duration = Duration::from_secs(120);
+/// The same for what installs libraries, and builds those of Rust.
+const SETUP_LIMIT: Duration = Duration::from_secs(900);
 
 #[test]
 fn redis_py() {
@@ -141,12 +148,18 @@ fn installed(language: &str) -> Option<std::path::PathBuf> {
         println!("LOCKSTEP_OFFLINE=1: {language} is left out");
         return None;
     }
-    let printed = run(Command::new(folder().join("setup")).arg(language), "");
+    let mut setup = Command::new(folder().join("setup"));
+    let printed = run_within(SETUP_LIMIT, setup.arg(language), "");
     Some(printed.trim().into())
 }
 
-/// Runs a program with this input; its output. It must succeed.
+/// Runs a program with this input; its output. It must succeed, and in time: one that hangs is
+/// killed.
 fn run(command: &mut Command, input: &str) -> String {
+    run_within(RUN_LIMIT, command, input)
+}
+
+fn run_within(limit: Duration, command: &mut Command, input: &str) -> String {
     let piped = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -158,11 +171,19 @@ fn run(command: &mut Command, input: &str) -> String {
     // The input of a test is smaller than a pipe.
     stdin.write_all(input.as_bytes()).expect("written");
     drop(stdin);
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let (ended, watch) = mpsc::channel::<()>();
+    thread::spawn(move || {
+        if watch.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            let _ = kill_process(pid.expect("a process id"), Signal::KILL);
+        }
+    });
     let Output {
         status,
         stdout,
         stderr,
     } = child.wait_with_output().expect("its output");
+    drop(ended);
     let (stdout, stderr) = (
         String::from_utf8_lossy(&stdout),
         String::from_utf8_lossy(&stderr),

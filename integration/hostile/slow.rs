@@ -19,6 +19,7 @@ const SLOW: usize = 1;
 const PAUSE: Duration = Duration::from_secs(2);
 const CALM: Duration = Duration::from_secs(1);
 const FLOOR: Duration = Duration::from_millis(10);
+const TRIES: usize = 3;
 /// Clients that are timed, each on a connection of its own.
 const TIMED: usize = 4;
 /// Between two commands of one client: latency is the question, not throughput.
@@ -79,24 +80,26 @@ fn time(cluster: &Cluster, spell: impl FnOnce()) -> Waits {
     }
 }
 
-/// Times a calm spell, the spell, and a calm one again, and compares.
-fn compare(cluster: &Cluster, name: &str, spell: impl FnOnce()) {
-    let before = time(cluster, || sleep(CALM));
-    let during = time(cluster, spell);
-    let after = time(cluster, || sleep(CALM));
-    for (when, waits) in [("before", &before), (name, &during), ("after", &after)] {
-        println!(
-            "{when}: {} waits, p99 {:?}, slowest {:?}",
-            waits.count, waits.p99, waits.slowest
-        );
-    }
-    let limit = (before.p99.max(after.p99) * 2).max(FLOOR);
+/// Times a calm spell, the spell, and a calm one again, and compares. What else the machine does
+/// may fall into the spell alone, so it has three tries; what this is to find is there each time.
+fn compare(cluster: &Cluster, name: &str, mut spell: impl FnMut()) {
+    let is_as_before = (0..TRIES).any(|_| {
+        let before = time(cluster, || sleep(CALM));
+        let during = time(cluster, &mut spell);
+        let after = time(cluster, || sleep(CALM));
+        for (when, waits) in [("before", &before), (name, &during), ("after", &after)] {
+            println!(
+                "{when}: {} waits, p99 {:?}, slowest {:?}",
+                waits.count, waits.p99, waits.slowest
+            );
+        }
+        let limit = (before.p99.max(after.p99) * 2).max(FLOOR);
+        during.p99 <= limit && during.count > before.count.min(after.count) / 2
+    });
     assert!(
-        during.p99 <= limit || !cluster.is_lockstep(),
-        "{name}: p99 {:?}, and {limit:?} is allowed",
-        during.p99
+        is_as_before || !cluster.is_lockstep(),
+        "{name}: others waited longer than twice as long"
     );
-    assert!(during.count > before.count / 2, "{name}: hardly served");
 }
 
 /// Issue: a shard paused for 2 s delays only what needs it. While it stands still, many clients
@@ -168,6 +171,7 @@ fn clients_that_wait_for_data_cost_nobody_anything() {
     ];
     let mut waiting: Vec<Client> = Vec::new();
     compare(cluster, "while 30 clients wait for data", || {
+        waiting.clear();
         for keys in lists.iter().cycle().take(30) {
             let mut client = cluster.client();
             let words = [&["BLPOP".to_owned()], keys.as_slice(), &["0".to_owned()]].concat();
