@@ -36,8 +36,8 @@ pub mod logging;
 pub mod metrics;
 pub mod operator;
 pub mod readiness;
-#[deny(clippy::disallowed_methods)]
 pub mod reload;
+#[deny(clippy::disallowed_methods)]
 pub mod resp;
 pub mod run;
 pub mod server;

@@ -11,11 +11,25 @@ use super::access::Badge;
 use super::dispatch::{Dispatcher, Flow};
 use super::own::Identity;
 use super::refusal::{self, fixed};
-use super::session::{Replies, Want};
+use super::session::Want;
 use crate::engine::lanes;
 use crate::keyspace::{CommandSpec, Own};
 use crate::metrics::{ErrorKind, Family};
 use crate::resp::{Command, Lane, Protocol, build, is_error, number};
+
+/// Which replies a client wants; CLIENT REPLY.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Replies {
+    /// All.
+    #[default]
+    On,
+    /// None.
+    Off,
+    /// All but that to the next command.
+    SkipNext,
+    /// All but that to the command that is being dealt with.
+    Skip,
+}
 
 impl Dispatcher {
     /// Deals with a command while there is more to it than usual: replies are muted, or the last

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 
+use super::lane::Replies;
 use super::subscriber::Patience;
 use super::tally::Tally;
 use crate::backend::{Failure, ReplySink};
@@ -37,20 +38,6 @@ const CUT_OFF_TIMES: usize = 4;
 const EXEC: u64 = 1 << 63;
 /// Set in the number of a slot whose reply the client does not want.
 const MUTED: u64 = 1 << 62;
-
-/// Which replies a client wants; CLIENT REPLY.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Replies {
-    /// All.
-    #[default]
-    On,
-    /// None.
-    Off,
-    /// All but that to the next command.
-    SkipNext,
-    /// All but that to the command that is being dealt with.
-    Skip,
-}
 
 /// The half of a connection that others see: replies come in here.
 pub struct Session {
