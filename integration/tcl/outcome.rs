@@ -38,7 +38,9 @@ impl Outcome {
             .tests
             .iter()
             .filter(|(_, verdict)| *verdict != Verdict::Passed);
-        let names = failed.filter_map(|(name, _)| (name != BETWEEN).then(|| name.clone()));
+        let names = failed
+            .filter(|(name, _)| *name != BETWEEN)
+            .map(|(name, _)| name.clone());
         names.collect()
     }
 

@@ -21,16 +21,15 @@ use tokio::io::AsyncReadExt;
 
 use super::circuit::Circuit;
 use super::gauges::Gauges;
-use super::hold::{Check, Hold, Isolation, NO, Receiver, slots};
+use super::hold::{Isolation, Receiver};
 use super::marks::Marks;
 pub use super::options::{LinkOptions, LinkValues};
 use super::orphans::end_script;
 use super::reader::{BUFFER_BYTES_MIN, READ_BYTES_MAX, Reader};
 use super::request::{Batch, Expected, How, Pending};
-use super::rules::{Settling, known_epoch};
 use super::{Cause, Dial, Failure, ReplySink};
 use crate::metrics::{Limit, ShardMetrics};
-use crate::resp::{self, Lane, ReplyError};
+use crate::resp::{Lane, ReplyError};
 use crate::transport::Stream;
 use crate::turn::{Flush, Turn};
 
@@ -45,7 +44,7 @@ pub struct Link {
     /// What was sent once on this connection.
     pub marks: Marks,
     pub(super) circuit: Circuit,
-    inner: RefCell<Inner>,
+    pub(super) inner: RefCell<Inner>,
 }
 
 pub(super) enum Phase {
@@ -56,15 +55,15 @@ pub(super) enum Phase {
     Down(Cause),
 }
 
-struct Inner {
+pub(super) struct Inner {
     phase: Phase,
     out: BytesMut,
     /// The connection is not in the database where what is asked about is kept.
-    is_afar: bool,
+    pub(super) is_afar: bool,
     /// Bytes ever appended to, and ever written from, `out` on this connection.
     appended: u64,
     written: u64,
-    pending: VecDeque<Expected>,
+    pub(super) pending: VecDeque<Expected>,
     batches: VecDeque<Batch>,
     /// Requests ever sent and replies ever received on this connection.
     sent: u64,
@@ -77,14 +76,14 @@ struct Inner {
     /// Set by a failed write, for the task to act upon.
     broken: Option<Cause>,
     /// The batch that is being collected has replies that depend on what settles; on the epoch.
-    needs_settling: bool,
-    needs_epoch: bool,
+    pub(super) needs_settling: bool,
+    pub(super) needs_epoch: bool,
     /// Whether something was settling when last looked: checks name the keys then.
-    is_settling: bool,
+    pub(super) is_settling: bool,
     /// Epoch of the shard while its index was empty, as last seen; see [`Link::epoch`].
-    epoch: Option<Bytes>,
+    pub(super) epoch: Option<Bytes>,
     /// Replies that are held.
-    held: usize,
+    pub(super) held: usize,
     /// Connections lost.
     losses: u64,
     /// Scripts that were given up and may run, or come to run, all the same.
@@ -380,50 +379,8 @@ impl Link {
         Ok(inner.pending.pop_front())
     }
 
-    fn on_check(
-        self: &Rc<Self>,
-        check: Check,
-        frame: &[u8],
-        hold: &mut Hold,
-        buffer: &[u8],
-        epoch: &mut Option<Bytes>,
-    ) {
-        match check {
-            Check::Settling if frame == NO => {
-                hold.release(Settling::Nothing, buffer);
-                self.inner.borrow_mut().is_settling = false;
-            }
-            Check::Settling => {
-                hold.release(Settling::Something, buffer);
-                self.look_again();
-            }
-            Check::SettlingKeys if resp::is_error(frame) => {
-                hold.release(Settling::Something, buffer);
-            }
-            Check::SettlingKeys => match slots(frame) {
-                Some(slots) => {
-                    self.inner.borrow_mut().is_settling = !slots.is_empty();
-                    hold.release(Settling::Slots(&slots), buffer);
-                }
-                None => hold.release(Settling::Something, buffer),
-            },
-            Check::Epoch => {
-                let seen = resp::as_bulk(frame);
-                hold.tell_epoch(seen, buffer);
-                // No epoch yet: no transaction has ever been prepared there.
-                *epoch = (!resp::is_error(frame))
-                    .then(|| Bytes::copy_from_slice(seen.unwrap_or_default()));
-            }
-            Check::Index => {
-                let seen = epoch.take();
-                self.inner.borrow_mut().epoch = known_epoch(seen, frame == NO);
-            }
-        }
-        self.inner.borrow_mut().held = hold.held();
-    }
-
     /// Asks what settles, outside any batch.
-    fn look_again(self: &Rc<Self>) {
+    pub(super) fn look_again(self: &Rc<Self>) {
         let mut inner = self.inner.borrow_mut();
         inner.is_settling = true;
         inner.needs_settling = true;
@@ -538,31 +495,11 @@ impl Inner {
         self.pending.iter().filter(may_run).count()
     }
 
-    fn append(&mut self, pieces: &[&[u8]]) {
+    pub(super) fn append(&mut self, pieces: &[&[u8]]) {
         for piece in pieces {
             self.out.extend_from_slice(piece);
             self.appended += piece.len() as u64;
         }
-    }
-
-    /// Ends a batch with the questions on whose answers its replies depend.
-    fn append_checks(&mut self) {
-        if std::mem::take(&mut self.needs_epoch) {
-            self.ask(Check::Epoch);
-            self.ask(Check::Index);
-        }
-        if std::mem::take(&mut self.needs_settling) {
-            self.ask(if self.is_settling {
-                Check::SettlingKeys
-            } else {
-                Check::Settling
-            });
-        }
-    }
-
-    fn ask(&mut self, check: Check) {
-        self.append(&[check.question(self.is_afar)]);
-        self.pending.push_back(Expected::Check(check));
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {

@@ -3,6 +3,7 @@
 //! * [`link`]: the connection that all clients of a worker share, pipelined;
 //! * [`circuit`]: when it tries to reach its shard again;
 //! * [`feed`]: the connection on which a shard speaks unasked: messages of channels;
+//! * [`checks`]: what is asked behind a batch;
 //! * [`hold`]: replies that may not leave yet; [`afar`]: what they wait for;
 //! * [`rules`]: when they may, and when a split read holds together;
 //! * [`armed`]: the one on which what touches several slots of a shard takes effect;
@@ -19,6 +20,7 @@
 
 mod afar;
 pub mod armed;
+mod checks;
 mod circuit;
 pub mod connect;
 pub mod feed;

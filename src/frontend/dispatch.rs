@@ -14,7 +14,7 @@ use super::gather::{Gather, Pieces};
 use super::guards::Bucket;
 use super::own::Identity;
 use super::patience;
-use super::refusal::{self, fixed};
+use super::refusal;
 use super::roster::Entry;
 use super::session::{Session, Want};
 use super::subscriber::Subscriber;
@@ -31,7 +31,7 @@ use crate::keyspace::{
     CommandSpec, Flag, KeyError, KeyRule, Lookup, Own, Place, Split, Treatment, key_slot,
 };
 use crate::metrics::{ErrorKind, Family, Label};
-use crate::resp::{Command, Lane, build, is_error};
+use crate::resp::{Command, Lane, build};
 use crate::txn::names;
 use crate::txn::plan::{self, Home, Misplaced, Plan};
 use crate::txn::queue::Queue;
@@ -566,35 +566,6 @@ impl Dispatcher {
             .engine
             .transact(plan, answer, move |reply| sink.deliver(slot, reply));
         Flow::Bar
-    }
-
-    /// Commands about the connection, outside MULTI.
-    fn own(&mut self, own: Own, spec: &CommandSpec, command: &Command<'_>) -> Flow {
-        match own {
-            Own::Hello | Own::Select => return self.switch(own, spec, command),
-            Own::Reset => return self.reset(),
-            Own::Watch => return self.watch(spec, command),
-            _ => self.counted(Family::Local),
-        };
-        match own {
-            Own::Multi => self.begin(),
-            Own::Exec => self.reject(fixed::EXEC_WITHOUT_MULTI),
-            Own::Discard => self.reject(fixed::DISCARD_WITHOUT_MULTI),
-            Own::Quit => self.quit(),
-            Own::Ping if let Some(flow) = self.ping_listening(command) => flow,
-            _ => {
-                if own == Own::Unwatch {
-                    self.unwatch();
-                }
-                let mut out = BytesMut::new();
-                self.answer(own, spec, command, &mut out);
-                if is_error(&out) {
-                    self.context.metrics.errors[ErrorKind::Command].increment(1);
-                }
-                self.session.reply(|to| to.extend_from_slice(&out));
-                Flow::Next
-            }
-        }
     }
 }
 

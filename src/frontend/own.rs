@@ -4,8 +4,10 @@ use bytes::BytesMut;
 
 use super::dispatch::{Dispatcher, Flow};
 use super::refusal::{self, fixed};
+
 use crate::keyspace::{CommandSpec, Own};
-use crate::resp::{Command, build};
+use crate::metrics::{ErrorKind, Family};
+use crate::resp::{Command, build, is_error};
 
 /// What a client told of itself.
 #[derive(Debug, Default)]
@@ -32,6 +34,35 @@ impl Identity {
 }
 
 impl Dispatcher {
+    /// Commands about the connection, outside MULTI.
+    pub(super) fn own(&mut self, own: Own, spec: &CommandSpec, command: &Command<'_>) -> Flow {
+        match own {
+            Own::Hello | Own::Select => return self.switch(own, spec, command),
+            Own::Reset => return self.reset(),
+            Own::Watch => return self.watch(spec, command),
+            _ => self.counted(Family::Local),
+        };
+        match own {
+            Own::Multi => self.begin(),
+            Own::Exec => self.reject(fixed::EXEC_WITHOUT_MULTI),
+            Own::Discard => self.reject(fixed::DISCARD_WITHOUT_MULTI),
+            Own::Quit => self.quit(),
+            Own::Ping if let Some(flow) = self.ping_listening(command) => flow,
+            _ => {
+                if own == Own::Unwatch {
+                    self.unwatch();
+                }
+                let mut out = BytesMut::new();
+                self.answer(own, spec, command, &mut out);
+                if is_error(&out) {
+                    self.context.metrics.errors[ErrorKind::Command].increment(1);
+                }
+                self.session.reply(|to| to.extend_from_slice(&out));
+                Flow::Next
+            }
+        }
+    }
+
     pub(super) fn quit(&mut self) -> Flow {
         self.session.reply(|out| build::status(out, "OK"));
         self.close();

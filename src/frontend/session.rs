@@ -18,6 +18,7 @@ use tokio::io::AsyncReadExt;
 use super::lane::Replies;
 use super::subscriber::Patience;
 use super::tally::Tally;
+pub use super::want::Want;
 use crate::backend::{Failure, ReplySink};
 use crate::engine::errors;
 use crate::failpoint;
@@ -90,20 +91,6 @@ struct Io {
 enum Slot {
     Waiting,
     Ready(Bytes),
-}
-
-/// What a client's task waits for before it handles more commands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Want {
-    /// Every reply has come in.
-    Idle,
-    /// At most so many replies are missing, and at most so many bytes wait to be sent.
-    Room {
-        /// Replies.
-        slots: usize,
-        /// Bytes.
-        bytes: usize,
-    },
 }
 
 impl Session {
