@@ -232,10 +232,7 @@ impl Server {
             .map(|number| worker::start(number, common.clone()))
             .collect::<io::Result<Vec<_>>>()
             .map_err(StartError::Worker)?;
-        let senders = workers
-            .iter()
-            .map(|worker| (worker.sender.clone(), Arc::clone(&worker.clients)))
-            .collect();
+        let senders = workers.iter().map(worker::Handle::place).collect();
         tokio::spawn(accept_until_draining(listener, senders, common));
         readiness.clear("server");
         tracing::info!(%address, workers = workers.len(), "serving");

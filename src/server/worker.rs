@@ -48,6 +48,13 @@ pub(super) struct Handle {
     pub clients: Arc<AtomicUsize>,
 }
 
+impl Handle {
+    /// Where clients are handed to it, and how many it has.
+    pub(super) fn place(&self) -> (mpsc::Sender<Accepted>, Arc<AtomicUsize>) {
+        (self.sender.clone(), Arc::clone(&self.clients))
+    }
+}
+
 /// Starts a worker's thread.
 pub(super) fn start(number: usize, common: Common) -> io::Result<Handle> {
     let (sender, receiver) = mpsc::channel(HANDOVER_MAX);
