@@ -30,6 +30,8 @@ const RESTART: &[(&str, &str)] = &[
     ("tls-listen", LISTENERS),
     ("listen-unix", LISTENERS),
     ("metrics-listen", LISTENERS),
+    ("reuse-port", LISTENERS),
+    ("start-without-shards", "it is about the start"),
     (
         "shard",
         "the shards are fixed: no key is moved, and every lockstep must have the same ones",
