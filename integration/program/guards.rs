@@ -66,8 +66,8 @@ fn a_client_that_asks_too_often_is_told_so_and_others_are_not() {
 #[test]
 fn memory_is_bounded_over_all_clients() {
     const MIB: usize = 1 << 20;
-    let cluster = started(&[("memory-max", "3mb")]);
-    for pattern in ["memory-max waits", "disconnected"] {
+    let cluster = started(&[("memory-bytes-max", "3mb")]);
+    for pattern in ["memory-bytes-max waits", "disconnected"] {
         cluster.expect_log(pattern);
     }
     let proxy = &cluster.proxies()[0];

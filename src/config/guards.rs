@@ -30,12 +30,12 @@ pub(super) const CLIENT_RATE: Setting = Setting {
 };
 
 pub(super) const MEMORY_MAX: Setting = Setting {
-    name: "memory-max",
+    name: "memory-bytes-max",
     group: Group::Process,
     kind: Bytes {
         default: 0,
         range: 0..=TIB,
-        set: |c, v| c.memory_max = v,
+        set: |c, v| c.memory_bytes_max = v,
     },
     help: "Bytes that may wait in all: input of clients, queues of MULTI, replies, requests not yet written; 0: no limit. \
            Above it new clients are refused and no client is read from; who most waits for is disconnected, one in a second. \

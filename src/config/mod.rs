@@ -90,7 +90,7 @@ pub struct Config {
     /// Commands that one client may give in a second; 0: any number.
     pub client_commands_per_second_max: usize,
     /// Bytes that may wait in all; 0: no limit.
-    pub memory_max: usize,
+    pub memory_bytes_max: usize,
     /// Commands that take so long are kept for LOCKSTEP SLOWLOG; zero: none.
     pub slowlog_slower_than: Duration,
     /// How many of them.
@@ -209,7 +209,7 @@ impl Config {
             acl_trust_scripts: false,
             deny_commands: BTreeSet::new(),
             client_commands_per_second_max: 0,
-            memory_max: 0,
+            memory_bytes_max: 0,
             slowlog_slower_than: Duration::ZERO,
             slowlog_max_len: 0,
             hotkeys_sample: 0,

@@ -114,9 +114,9 @@ impl Buffered {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Whether that is more than `memory-max`.
+    /// Whether that is more than `memory-bytes-max`.
     pub fn is_over(&self, config: &Config) -> bool {
-        config.memory_max > 0 && self.bytes() > config.memory_max
+        config.memory_bytes_max > 0 && self.bytes() > config.memory_bytes_max
     }
 }
 
@@ -137,7 +137,7 @@ impl Memory {
         }
     }
 
-    /// Counts anew, ten times a second. Over `memory-max` no client is read from until it is less.
+    /// Counts anew, ten times a second. Over `memory-bytes-max` no client is read from until it is less.
     pub fn look(&self, context: &Context) {
         let sessions = context.sessions.borrow();
         let kept: usize = sessions.values().map(|session| session.kept()).sum();
@@ -154,7 +154,7 @@ impl Memory {
             self.metrics.limits_hit[Limit::Memory].increment(1);
             tracing::warn!(
                 bytes = self.all.bytes(),
-                "more than memory-max waits: clients are not read from"
+                "more than memory-bytes-max waits: clients are not read from"
             );
         } else if was_over && !is_over {
             sessions.values().for_each(|session| session.wake());
@@ -164,7 +164,7 @@ impl Memory {
     /// Once a second: who still keeps it full, though nothing is read, leaves. It is the client
     /// that most waits for, at a worker that has its share of the whole or more.
     pub fn evict(&self, context: &Context, workers: usize) {
-        let most = context.config().memory_max;
+        let most = context.config().memory_bytes_max;
         if !context.is_full.get() || self.mine.get() < most / workers.max(1) {
             return;
         }
@@ -175,7 +175,7 @@ impl Memory {
             tracing::warn!(
                 client = session.id,
                 bytes = session.kept(),
-                "a client is disconnected: more than memory-max waits, and most of it for this one"
+                "a client is disconnected: more than memory-bytes-max waits, and most of it for this one"
             );
             session.evict();
         }

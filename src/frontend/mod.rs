@@ -103,7 +103,7 @@ pub struct Context {
     pub sampled: Cell<usize>,
     /// The keys that are asked for most.
     pub hot: Arc<hot::HotKeys>,
-    /// More than `memory-max` waits: nobody is read from.
+    /// More than `memory-bytes-max` waits: nobody is read from.
     pub is_full: Cell<bool>,
     /// Set when the process is to end: sessions close as soon as they are idle.
     pub is_draining: Cell<bool>,

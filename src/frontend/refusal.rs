@@ -32,7 +32,7 @@ pub mod fixed {
     pub const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
     pub const MAX_CLIENTS: &str = "ERR max number of clients reached";
     pub const MEMORY_MAX: &str =
-        "ERR this lockstep holds more than memory-max for its clients; try again later";
+        "ERR this lockstep holds more than memory-bytes-max for its clients; try again later";
     pub const NOSCRIPT: &str = "NOSCRIPT No matching script. Please use EVAL.";
     pub const RESERVED_CHANNEL: &str =
         "ERR channels that begin with '__lockstep:' are reserved for lockstep itself";

@@ -141,7 +141,7 @@ label! {
     Rejection("reason") {
         /// `clients-max` are connected.
         ClientsMax = "clients_max",
-        /// More than `memory-max` waits.
+        /// More than `memory-bytes-max` waits.
         Memory = "memory",
         /// The process is stopping.
         Draining = "draining",
@@ -279,9 +279,9 @@ label! {
         DeniedCommand = "denied_command",
         /// `client-commands-per-second-max`: a command was refused.
         ClientRate = "client_rate",
-        /// `memory-max`: reading from clients paused, or one was refused.
+        /// `memory-bytes-max`: reading from clients paused, or one was refused.
         Memory = "memory",
-        /// `memory-max`: a client was disconnected.
+        /// `memory-bytes-max`: a client was disconnected.
         MemoryEviction = "memory_eviction",
         /// The circuit breaker of a shard was not closed: a request was refused.
         Circuit = "circuit",

@@ -87,7 +87,7 @@ metrics! {
     SLOW_COMMANDS = "slow_commands_total" Counter, [],
         "Commands and transactions that took slowlog-slower-than-ms or longer; LOCKSTEP SLOWLOG GET shows them.";
     BUFFERED = "buffered_bytes" Gauge, [],
-        "Bytes that wait in this process: input of clients, queues of MULTI, replies, and what is not yet written to shards; what memory-max limits.";
+        "Bytes that wait in this process: input of clients, queues of MULTI, replies, and what is not yet written to shards; what memory-bytes-max limits.";
 
     SHARD_UP = "shard_up" Gauge, ["shard"],
         "1 while every worker has a connection to the shard, else 0.";
