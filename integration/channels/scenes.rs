@@ -47,7 +47,7 @@ pub const ALL: &[(&str, &[&str])] = &[
             "s 2 SUBSCRIBE a b",
             "p 1 PUBLISH a x",
             "s 1",
-            "s 2 UNSUBSCRIBE",
+            "s 2 UNSUBSCRIBE a b",
             "s - PING",
             "s 1 CLIENT REPLY ON",
             "s 1 PING",
