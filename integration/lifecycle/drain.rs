@@ -30,7 +30,6 @@ fn stuck(cluster: &Cluster, keys: &[String]) -> Client {
         vec!["INCR", &keys[0]],
         vec!["INCR", &keys[1]],
         vec!["INCR", &keys[2]],
-        vec!["EXEC"],
     ];
     let bytes: Vec<u8> = commands
         .iter()
@@ -40,6 +39,7 @@ fn stuck(cluster: &Cluster, keys: &[String]) -> Client {
     for _ in 0..4 {
         client.read().expect("MULTI and what is queued");
     }
+    client.send(&encode(&["EXEC"])).expect("sent");
     eventually("it is prepared on the others", SOON, || {
         !leftovers(&cluster.shards()[..2]).is_settled()
     });
