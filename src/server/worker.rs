@@ -181,6 +181,8 @@ fn left_over(context: &Context, why: &str) {
 /// Checks time limits, and publishes what is too frequent to publish at each change.
 async fn tick(context: Rc<Context>, common: Common) {
     let mut troubles = vec![None; common.topology.shards()];
+    // A shard that was away at the start, and noted as such, may be there by the first look.
+    let mut is_first = true;
     let mut swept = context.turn.tick();
     let memory = Memory::new(&common.buffered, &common.metrics);
     let circuits = Circuits::new(&common.metrics);
@@ -190,11 +192,12 @@ async fn tick(context: Rc<Context>, common: Common) {
         for (shard, told) in troubles.iter_mut().enumerate() {
             let link = context.engine.link(shard as u16);
             let trouble = link.trouble();
-            if *told != trouble {
+            if is_first || *told != trouble {
                 common.standings[shard].tell(told.is_some(), trouble.as_deref());
                 *told = trouble;
             }
         }
+        is_first = false;
         context.engine.check_times(now);
         for feed in context.hub.feeds() {
             feed.check_time(now);
