@@ -143,7 +143,7 @@ fn errors_count_once_each_and_by_their_kind() {
         ("EXEC".to_owned(), "command"),
         ("SELECT 99".to_owned(), "command"),
         ("SET __lockstep:x 1".to_owned(), "command"),
-        (format!("RENAME {a} {b}"), "cross_slot"),
+        (format!("LMPOP 2 {a} {b} LEFT"), "cross_slot"),
     ] {
         let moved = errors_of(proxy, || {
             assert!(client.say(&line).error().is_some(), "{line}")
