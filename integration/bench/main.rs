@@ -10,8 +10,8 @@
 //! all keys (`direct`, the yardstick), lockstep twice (`isolation` strict and transactions) over
 //! three shards, `nutcracker` over the same. The load comes from this process, so it shares the
 //! machine with what is measured; all take turns in each round, and of the rounds the median
-//! counts. Processor time per request repeats best. Figures and their reading are in
-//! `integration/BENCHMARKS.md`.
+//! counts. Processor time per request repeats best; throughput says as much about the load and the
+//! shards, which share the cores, as about the proxy.
 
 // A benchmark has no outside that could reach its items.
 #![allow(unreachable_pub)]
