@@ -161,7 +161,7 @@ fn main() {
     }
     let host = host::show(options.rounds, options.seconds);
     let (table, figures) = measure(&options);
-    let aims = aims::show(&table);
+    let aims = aims::show(&table, options.workloads.is_empty());
     println!("{aims}");
     if let Some(path) = &options.report {
         let text = format!("{host}{aims}{figures}");

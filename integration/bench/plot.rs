@@ -15,6 +15,8 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Line<'a> = (&'a str, Vec<(f64, f64)>);
 
 const SIZE: (u32, u32) = (760, 700);
+/// Height of what names the lines.
+const LEGEND: u32 = 40;
 const FONT: (&str, u32) = ("sans-serif", 14);
 /// Told apart by who sees few colours, too.
 const COLOURS: [RGBColor; 4] = [
@@ -28,65 +30,105 @@ const COLOURS: [RGBColor; 4] = [
 pub fn draw(
     path: &Path,
     axis: &Axis,
-    lines: &[&str],
+    names: &[&str],
     points: &[Point],
 ) -> Result<(), Box<dyn Error>> {
     let root = SVGBackend::new(path, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
-    let (upper, lower) = root.split_vertically(SIZE.1 / 2);
-    let all = |of: fn(&(f64, f64)) -> f64| -> Vec<Line<'_>> {
-        let line = |name: &&'_ str| {
+    let (top, panels) = root.split_vertically(LEGEND);
+    let (upper, lower) = panels.split_vertically((SIZE.1 - LEGEND) / 2);
+    legend(&top, names)?;
+    let lines = |of: fn(&(f64, f64)) -> f64| -> Vec<Line<'_>> {
+        let line = |name: &&str| {
             let mine = points.iter().filter(|point| point.series == *name);
             let known = mine.filter_map(|point| {
                 let measured = point.measured.as_ref().ok()?;
-                Some((point.x as f64, of(measured).max(0.001)))
+                Some((point.x as f64, of(measured)))
             });
-            known.collect()
+            known.filter(|(_, y)| *y > 0.0).collect()
         };
-        let lines = lines.iter().map(|name| (*name, line(name)));
-        lines.collect()
+        names.iter().map(|name| (*name, line(name))).collect()
     };
-    panel(
-        &upper,
-        axis,
-        "requests or transactions per second",
-        &all(|(rate, _)| *rate),
-    )?;
-    panel(&lower, axis, "p99, ms", &all(|(_, p99)| p99 / 1e3))?;
+    let rates = lines(|(rate, _)| *rate);
+    let p99s = lines(|(_, p99)| p99 / 1e3);
+    panel(&upper, axis, "per second", &rates)?;
+    panel(&lower, axis, "p99, ms", &p99s)?;
     root.present()?;
     Ok(())
 }
 
-/// From left to right, a tick at each value.
-struct Across<'a>(&'a Axis);
+fn legend(area: &Area<'_>, names: &[&str]) -> Result<(), Box<dyn Error>> {
+    let mut x = 80;
+    for (name, colour) in names.iter().zip(COLOURS) {
+        let line = [(x, 24), (x + 24, 24)];
+        area.draw(&PathElement::new(line, colour.stroke_width(3)))?;
+        area.draw(&Text::new(*name, (x + 30, 17), FONT.into_font()))?;
+        x += 60 + 8 * i32::try_from(name.len())?;
+    }
+    Ok(())
+}
 
-impl Across<'_> {
-    /// Where a value is, the first at 0 and the last at 1.
-    fn place(&self, x: f64) -> f64 {
-        let scale = |x: f64| if self.0.is_logarithmic { x.ln() } else { x };
+/// An axis with ticks of our own.
+struct Scale {
+    /// From the least to the greatest.
+    ticks: Vec<f64>,
+    is_logarithmic: bool,
+    /// Left free at both ends, as a part of the whole.
+    margin: f64,
+}
+
+impl Scale {
+    /// The first tick at 0, the last at 1.
+    fn place(&self, value: f64) -> f64 {
+        let scaled = |value: f64| {
+            if self.is_logarithmic {
+                value.ln()
+            } else {
+                value
+            }
+        };
         let Range { start, end } = self.range();
-        (scale(x) - scale(start)) / (scale(end) - scale(start))
+        (scaled(value) - scaled(start)) / (scaled(end) - scaled(start))
+    }
+
+    /// Around these values: a tick at 1, 2, 5, 10, ... or, if those are many, at powers of ten.
+    fn around(least: f64, most: f64) -> Self {
+        let few = (most / least).log10() < 2.5;
+        let steps: &[f64] = if few { &[1.0, 2.0, 5.0] } else { &[1.0] };
+        let powers = (-4..12).map(|power| 10_f64.powi(power));
+        let all: Vec<f64> = powers
+            .flat_map(|ten| steps.iter().map(move |step| step * ten))
+            .collect();
+        let from = all.iter().rposition(|tick| *tick <= least).unwrap_or(0);
+        let to = all
+            .iter()
+            .position(|tick| *tick > most)
+            .unwrap_or(all.len() - 1);
+        Self {
+            ticks: all[from..=to].to_vec(),
+            is_logarithmic: true,
+            margin: 0.0,
+        }
     }
 }
 
-impl Ranged for Across<'_> {
+impl Ranged for Scale {
     type FormatOption = DefaultFormatting;
     type ValueType = f64;
 
-    fn map(&self, x: &f64, (from, to): (i32, i32)) -> i32 {
-        let margin = f64::from(to - from) * 0.03;
-        let inner = f64::from(to - from) - 2.0 * margin;
-        from + (margin + inner * self.place(*x)).round() as i32
+    fn map(&self, value: &f64, (from, to): (i32, i32)) -> i32 {
+        let whole = f64::from(to - from);
+        let part = self.margin + (1.0 - 2.0 * self.margin) * self.place(*value);
+        from + (whole * part).round() as i32
     }
 
     fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {
-        self.0.at.iter().map(|x| *x as f64).collect()
+        self.ticks.clone()
     }
 
     fn range(&self) -> Range<f64> {
-        let ends = [self.0.at.first(), self.0.at.last()];
-        let [start, end] = ends.map(|end| end.map_or(0.0, |x| *x as f64));
-        start..end
+        let end = |tick: Option<&f64>| tick.copied().unwrap_or(1.0);
+        end(self.ticks.first())..end(self.ticks.last())
     }
 }
 
@@ -105,59 +147,33 @@ fn panel(
         // Every point has failed; the CSV says why.
         return Ok(());
     }
-    let up = (below(least)..above(most)).log_scale();
+    let across = Scale {
+        ticks: axis.at.iter().map(|x| *x as f64).collect(),
+        is_logarithmic: axis.is_logarithmic,
+        margin: 0.03,
+    };
     let mut chart = ChartBuilder::on(area)
-        .margin(12)
+        .margin(8)
+        .margin_right(16)
         .x_label_area_size(44)
-        .y_label_area_size(70)
-        .build_cartesian_2d(Across(axis), up)?;
+        .y_label_area_size(66)
+        .build_cartesian_2d(across, Scale::around(least, most))?;
     chart
         .configure_mesh()
         .label_style(FONT)
         .axis_desc_style(FONT)
-        .light_line_style(BLACK.mix(0.05))
+        .light_line_style(TRANSPARENT)
         .bold_line_style(BLACK.mix(0.15))
         .x_desc(axis.label)
         .y_desc(what)
         .x_label_formatter(&|x| short(*x, axis.name == "values"))
         .y_label_formatter(&|y| short(*y, false))
         .draw()?;
-    for ((name, points), colour) in lines.iter().zip(COLOURS) {
-        chart
-            .draw_series(
-                LineSeries::new(points.iter().copied(), colour.stroke_width(2)).point_size(3),
-            )?
-            .label(*name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(3)));
+    for ((_, points), colour) in lines.iter().zip(COLOURS) {
+        let line = LineSeries::new(points.iter().copied(), colour.stroke_width(2));
+        chart.draw_series(line.point_size(3))?;
     }
-    chart
-        .configure_series_labels()
-        .label_font(FONT)
-        .position(SeriesLabelPosition::LowerLeft)
-        .background_style(WHITE.mix(0.8))
-        .border_style(BLACK.mix(0.3))
-        .draw()?;
     Ok(())
-}
-
-/// The next of 1, 2, 5, 10, ... below.
-fn below(value: f64) -> f64 {
-    let ten = 10_f64.powf(value.log10().floor());
-    let steps = [5.0, 2.0, 1.0].map(|step| step * ten);
-    steps
-        .into_iter()
-        .find(|step| *step < value)
-        .unwrap_or(ten / 2.0)
-}
-
-/// The next of them above.
-fn above(value: f64) -> f64 {
-    let ten = 10_f64.powf(value.log10().floor());
-    let steps = [2.0, 5.0, 10.0].map(|step| step * ten);
-    steps
-        .into_iter()
-        .find(|step| *step > value)
-        .unwrap_or(ten * 20.0)
 }
 
 /// A number with few characters; bytes by 1,024.
