@@ -29,6 +29,8 @@ pub struct Done {
     pub units: u64,
     /// In this time.
     pub took: Duration,
+    /// Processor time of the load itself.
+    pub cpu: Duration,
     /// An error reply or a lost connection, if there was one: then the rest means nothing.
     pub refused: Option<String>,
     /// What the slowest client got done, as a share of the mean.
@@ -73,10 +75,10 @@ async fn measure(workload: &Workload, ports: &[u16], time: Duration) -> Result<D
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
-    let began = Instant::now();
+    let (began, cpu) = (Instant::now(), own_cpu());
     let until = began + time;
     let all = join_all(clients.into_iter().map(|client| client.run(until))).await;
-    let took = began.elapsed();
+    let (took, cpu) = (began.elapsed(), own_cpu().saturating_sub(cpu));
     let all: Vec<Vec<u32>> = all.into_iter().collect::<Result<_, _>>()?;
     let slowest = all.iter().map(Vec::len).min().unwrap_or(0) * all.len();
     let mut latencies_us = all.concat();
@@ -84,10 +86,18 @@ async fn measure(workload: &Workload, ports: &[u16], time: Duration) -> Result<D
     Ok(Done {
         units: (latencies_us.len() * workload.depth) as u64,
         took,
+        cpu,
         refused: None,
         slowest: slowest as f64 / latencies_us.len().max(1) as f64,
         latencies_us,
     })
+}
+
+/// Of this thread: the load is no other.
+fn own_cpu() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = text.split(' ').next().and_then(|nanos| nanos.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or(0))
 }
 
 /// Bytes, and how many replies they will have.

@@ -8,7 +8,7 @@ use plotters::coord::Shift;
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::prelude::*;
 
-use super::sweep::{Axis, Point};
+use super::sweep::{Axis, Measured, Point};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// A line: its name, and its points.
@@ -38,7 +38,7 @@ pub fn draw(
     let (top, panels) = root.split_vertically(LEGEND);
     let (upper, lower) = panels.split_vertically((SIZE.1 - LEGEND) / 2);
     legend(&top, names)?;
-    let lines = |of: fn(&(f64, f64)) -> f64| -> Vec<Line<'_>> {
+    let lines = |of: fn(&Measured) -> f64| -> Vec<Line<'_>> {
         let line = |name: &&str| {
             let mine = points.iter().filter(|point| point.series == *name);
             let known = mine.filter_map(|point| {
@@ -49,8 +49,8 @@ pub fn draw(
         };
         names.iter().map(|name| (*name, line(name))).collect()
     };
-    let rates = lines(|(rate, _)| *rate);
-    let p99s = lines(|(_, p99)| p99 / 1e3);
+    let rates = lines(|measured| measured.per_second);
+    let p99s = lines(|measured| measured.p99_us / 1e3);
     panel(&upper, axis, "per second", &rates)?;
     panel(&lower, axis, "p99, ms", &p99s)?;
     root.present()?;

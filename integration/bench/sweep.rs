@@ -11,7 +11,6 @@ use std::time::Duration;
 use super::endpoints::{Kind, Running};
 use super::load;
 use super::plot;
-use super::report::median;
 use super::support::{Client, encode};
 use super::workloads::{LARGE, Unit, Workload, large_key};
 
@@ -49,8 +48,19 @@ pub struct Point {
     pub series: &'static str,
     /// Value of the axis.
     pub x: usize,
-    /// Throughput per second and p99 in microseconds, or why there is none.
-    pub measured: Result<(f64, f64), String>,
+    /// Or why there is nothing.
+    pub measured: Result<Measured, String>,
+}
+
+/// What tells of a point, and where its time goes.
+#[derive(Clone, Copy)]
+pub struct Measured {
+    /// Throughput.
+    pub per_second: f64,
+    /// Latency that one of a hundred exceeds.
+    pub p99_us: f64,
+    /// Processor time of the proxies, of the shards and of the load, per unit.
+    cpu_us: [f64; 3],
 }
 
 const fn series(
@@ -159,17 +169,21 @@ pub fn run(folder: &Path, rounds: usize, seconds: f64) -> std::io::Result<usize>
     let mut failed = 0;
     for axis in AXES {
         let points = measure(axis, rounds, seconds);
-        let mut csv = format!("{},series,per_second,p99_us,failure\n", axis.name);
+        let mut csv = format!(
+            "{},series,per_second,p99_us,proxy_us,shards_us,load_us,failure\n",
+            axis.name
+        );
         for point in &points {
             let Point {
                 series,
                 x,
                 measured,
             } = point;
-            let _ = match measured {
-                Ok((rate, p99)) => writeln!(csv, "{x},\"{series}\",{rate:.0},{p99:.0},"),
-                Err(why) => writeln!(csv, "{x},\"{series}\",,,\"{}\"", why.replace('"', "'")),
+            let row = match measured {
+                Ok(found) => found.row(),
+                Err(why) => format!(",,,,,\"{}\"", why.replace('"', "'")),
             };
+            let _ = writeln!(csv, "{x},\"{series}\",{row}");
             if let Err(why) = measured {
                 failed += 1;
                 eprintln!("{series} at {x} {}: {why}", axis.name);
@@ -216,14 +230,25 @@ fn measure(axis: &Axis, rounds: usize, seconds: f64) -> Vec<Point> {
     points
 }
 
-/// Medians over the rounds.
+impl Measured {
+    /// The last fields of a line of CSV, the last of all empty.
+    fn row(&self) -> String {
+        let [proxy, shards, load] = self.cpu_us;
+        let Self {
+            per_second, p99_us, ..
+        } = self;
+        format!("{per_second:.0},{p99_us:.0},{proxy:.1},{shards:.1},{load:.1},")
+    }
+}
+
+/// The round with the middle throughput.
 fn point(
     line: &Series,
     x: usize,
     running: &Running,
     rounds: usize,
     seconds: f64,
-) -> Result<(f64, f64), String> {
+) -> Result<Measured, String> {
     let workload = Workload {
         name: "sweep",
         what: line.name,
@@ -232,18 +257,31 @@ fn point(
         depth: 1,
         unit: (line.unit)(x),
     };
-    let ports = &running.all[line.endpoint].ports;
-    let (mut rates, mut p99s) = (Vec::new(), Vec::new());
+    let endpoint = &running.all[line.endpoint];
+    let time = Duration::from_secs_f64(seconds);
+    let mut all = Vec::new();
     for _ in 0..rounds {
-        let time = Duration::from_secs_f64(seconds);
-        let done = caught(|| load::run(&workload, ports, time))?;
+        let before = running.cpu(endpoint);
+        let done = caught(|| load::run(&workload, &endpoint.ports, time))?;
+        let after = running.cpu(endpoint);
         if let Some(why) = done.refused {
             return Err(why);
         }
-        rates.push(done.units as f64 / done.took.as_secs_f64());
-        p99s.push(done.percentile(0.99));
+        let spent = [
+            after.0.saturating_sub(before.0),
+            after.1.saturating_sub(before.1),
+            done.cpu,
+        ];
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / done.units.max(1) as f64;
+        all.push(Measured {
+            per_second: done.units as f64 / done.took.as_secs_f64(),
+            p99_us: done.percentile(0.99),
+            cpu_us: spent.map(each),
+        });
     }
-    Ok((median(rates.into_iter()), median(p99s.into_iter())))
+    all.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
+    let middle = all.get(all.len() / 2).copied();
+    middle.ok_or_else(|| "no rounds".to_owned())
 }
 
 /// A panic is the failure of a point, not of the sweep.
