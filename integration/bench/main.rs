@@ -60,7 +60,7 @@ fn arguments() -> ArgMatches {
         .arg(
             option(
                 "rounds",
-                "Rounds; the median of them is shown [5; of a sweep: 3]",
+                "Rounds; the median of them is shown, of a sweep the best [5; of a sweep: 3]",
             )
             .value_parser(value_parser!(u32).range(1..1_000)),
         )
@@ -137,7 +137,11 @@ impl Options {
 /// Name and words of everything that can be measured.
 fn known() -> impl Iterator<Item = (&'static str, &'static str)> {
     let workloads = workloads::ALL.iter().map(|one| (one.name, one.what));
-    workloads.chain(memory::ALL.iter().map(|one| (one.name, one.what)))
+    let memory = memory::ALL.iter().map(|one| (one.name, one.what));
+    let sweep = sweep::AXES
+        .iter()
+        .map(|one| (one.name, "a figure of --sweep"));
+    workloads.chain(memory).chain(sweep)
 }
 
 fn main() {
@@ -151,7 +155,12 @@ fn main() {
         std::process::exit(2);
     }
     if let Some(folder) = &options.sweep {
-        let failed = sweep::run(folder, options.rounds, options.seconds);
+        let failed = sweep::run(
+            folder,
+            |name| options.wants(name),
+            options.rounds,
+            options.seconds,
+        );
         let failed = failed.unwrap_or_else(|error| fail(&error));
         if failed > 0 {
             eprintln!("{failed} points of the sweep have failed");
