@@ -40,6 +40,12 @@ enum Who {
     Stranger,
 }
 
+/// As in the program, not as in the tests, which are impatient.
+const PATIENT: [(&str, &str); 2] = [
+    ("lock-ttl-ms", "5000"),
+    ("decision-retention-ms", "3600000"),
+];
+
 /// Held as long as the process that uses them.
 type Leases = (Vec<Port>, Option<TempDir>);
 
@@ -148,7 +154,7 @@ fn direct() -> Endpoint {
 
 fn lockstep(name: &str, shards: &[Redis], count: usize, settings: &[(&str, &str)]) -> Endpoint {
     let addresses: Vec<String> = shards.iter().map(Redis::address).collect();
-    let settings = settings.iter();
+    let settings = PATIENT.iter().chain(settings);
     let settings = settings.map(|(name, value)| (name.to_string(), value.to_string()));
     let settings: Vec<_> = settings.collect();
     let proxies = (0..count).map(|_| Proxy::start(&addresses, &settings));

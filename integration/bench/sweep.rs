@@ -53,7 +53,7 @@ pub struct Point {
 }
 
 /// What tells of a point, and where its time goes.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Measured {
     /// Throughput.
     pub per_second: f64,
@@ -61,6 +61,8 @@ pub struct Measured {
     pub p99_us: f64,
     /// Processor time of the proxies, of the shards and of the load, per unit.
     cpu_us: [f64; 3],
+    /// Why another round failed.
+    failure: Option<String>,
 }
 
 const fn series(
@@ -185,11 +187,12 @@ pub fn run(
                 x,
                 measured,
             } = point;
-            let row = match measured {
-                Ok(found) => found.row(),
-                Err(why) => format!(",,,,,\"{}\"", why.replace('"', "'")),
+            let (row, why) = match measured {
+                Ok(found) => (found.row(), found.failure.as_ref()),
+                Err(why) => (",,,,,".to_owned(), Some(why)),
             };
-            let _ = writeln!(csv, "{x},\"{series}\",{row}");
+            let why = why.map_or_else(String::new, |why| why.replace('"', "'"));
+            let _ = writeln!(csv, "{x},\"{series}\",{row}\"{why}\"");
             if let Err(why) = measured {
                 failed += 1;
                 eprintln!("{series} at {x} {}: {why}", axis.name);
@@ -237,7 +240,7 @@ fn measure(axis: &Axis, rounds: usize, seconds: f64) -> Vec<Point> {
 }
 
 impl Measured {
-    /// The last fields of a line of CSV, the last of all empty.
+    /// Its fields of a line of CSV.
     fn row(&self) -> String {
         let [proxy, shards, load] = self.cpu_us;
         let Self {
@@ -247,7 +250,7 @@ impl Measured {
     }
 }
 
-/// The best round: what else goes on on the machine can only take away.
+/// The best round: what else goes on on the machine can only take away. Fails if all fail.
 fn point(
     line: &Series,
     x: usize,
@@ -266,12 +269,14 @@ fn point(
     let endpoint = &running.all[line.endpoint];
     let time = Duration::from_secs_f64(seconds);
     let mut all = Vec::new();
+    let mut failure = None;
     for _ in 0..rounds {
         let before = running.cpu(endpoint);
         let done = caught(|| load::run(&workload, &endpoint.ports, time))?;
         let after = running.cpu(endpoint);
-        if let Some(why) = done.refused {
-            return Err(why);
+        if done.refused.is_some() {
+            failure = done.refused;
+            continue;
         }
         let spent = [
             after.0.saturating_sub(before.0),
@@ -283,12 +288,16 @@ fn point(
             per_second: done.units as f64 / done.took.as_secs_f64(),
             p99_us: done.percentile(0.99),
             cpu_us: spent.map(each),
+            failure: None,
         });
     }
     let best = all
         .into_iter()
         .max_by(|a, b| a.per_second.total_cmp(&b.per_second));
-    best.ok_or_else(|| "no rounds".to_owned())
+    match best {
+        Some(best) => Ok(Measured { failure, ..best }),
+        None => Err(failure.unwrap_or_else(|| "no rounds".to_owned())),
+    }
 }
 
 /// A panic is the failure of a point, not of the sweep.
