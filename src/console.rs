@@ -8,6 +8,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::task::{LocalSet, spawn_local};
 
+use crate::backend::Busy;
 use crate::config::{Config, Loaded, LogLevel, Origin};
 use crate::engine::Engine;
 use crate::metrics::Metrics;
@@ -89,6 +90,7 @@ pub async fn run(config: Config, options: Options) -> Result<Answer, Failure> {
             Arc::default(),
             &turn,
             None,
+            &vec![Busy::default(); config.shards.len()],
         );
         spawn_local(Rc::clone(&turn).flush_for_ever());
         spawn_local(tick(Rc::clone(&engine), turn));

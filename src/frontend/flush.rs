@@ -21,6 +21,9 @@ impl Dispatcher {
         if !self.session.is_now(Want::Idle) {
             return Flow::Wait;
         }
+        if let Some(flow) = self.refuse_while_busy() {
+            return flow;
+        }
         let mut plan = Plan::new(self.lane.protocol);
         plan.add_everywhere(&args, self.lane.db, &self.context.topology);
         self.counted(Family::Write);

@@ -23,6 +23,7 @@
 //! * [`whole`]: commands about the whole keyspace, or about every shard.
 
 pub mod access;
+mod busy;
 mod channels;
 pub mod client;
 mod clients;

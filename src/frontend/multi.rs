@@ -15,7 +15,7 @@ use super::session::Want;
 use crate::backend::How;
 use crate::engine::{Answer, errors};
 use crate::failpoint;
-use crate::keyspace::{Channels, CommandSpec, Flag, Lookup, Own, Treatment};
+use crate::keyspace::{Channels, CommandSpec, Flag, Library, Lookup, Own, Treatment};
 use crate::metrics::{ErrorKind, Family, Limit};
 use crate::resp::{Command, CommandScanner, Kind, Lane, Scan, build, is_error, kind};
 use crate::txn::plan::{Home, Misplaced, Plan};
@@ -70,9 +70,9 @@ impl Dispatcher {
                 Ok(target) => target,
                 Err(why) => return self.reject(why),
             },
-            Treatment::Own(Own::Ping | Own::Echo) | Treatment::Anywhere => {
-                Target::Whole(Home::Nowhere)
-            }
+            Treatment::Own(Own::Ping | Own::Echo)
+            | Treatment::Anywhere
+            | Treatment::Library(Library::Stats) => Target::Whole(Home::Nowhere),
             Treatment::Flush => Target::Everywhere,
             Treatment::Own(_) | Treatment::Whole(_) => Target::Own,
             Treatment::Library(_) => return self.reject(refusal::refused(spec, OF_LIBRARIES)),

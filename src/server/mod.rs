@@ -33,6 +33,7 @@ use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 
+use crate::backend::Busy;
 use crate::config::{Address, Config};
 use crate::engine::channels::audience::Audience;
 use crate::engine::sources::Sources;
@@ -118,6 +119,8 @@ pub(crate) struct Common {
     pub readiness: Readiness,
     /// By shard.
     pub standings: Arc<[standing::Standing]>,
+    /// By shard.
+    pub busy: Arc<[Busy]>,
 }
 
 /// A client that was accepted.
@@ -225,6 +228,7 @@ impl Server {
             buffered: Arc::default(),
             acceptor,
             standings,
+            busy: vec![Busy::default(); config.shards.len()].into(),
             config,
         };
         let settings = Adjuster::new(sender, &common);

@@ -21,7 +21,7 @@ use super::knobs::Knobs;
 use super::{Accepted, Common, HANDOVER_MAX, Settings};
 use crate::backend::feed::Feed;
 use crate::backend::pinned::Bound;
-use crate::backend::{Armed, Link, Pool, Wakeups};
+use crate::backend::{Armed, Busy, Link, Pool, Wakeups};
 use crate::config::{Config, IsolationLevel};
 use crate::engine::channels::Hub;
 use crate::engine::sources::Shown;
@@ -237,7 +237,8 @@ fn context(common: &Common, knobs: &Knobs) -> Rc<Context> {
     let turn = Rc::new(Turn::default());
     let turnstile = Arc::clone(&common.turnstile);
     let map = Some(&*common.map);
-    let engine = engine(config, knobs, &common.metrics, turnstile, &turn, map);
+    let metrics = &common.metrics;
+    let engine = engine(config, knobs, metrics, turnstile, &turn, map, &common.busy);
     let hub = hub(common, knobs, &turn);
     Rc::new(Context {
         config: RefCell::new(Arc::clone(config)),
@@ -266,7 +267,12 @@ fn context(common: &Common, knobs: &Knobs) -> Rc<Context> {
 
 /// Subscriptions over a feed for each shard; the feeds run as tasks from now on.
 fn hub(common: &Common, knobs: &Knobs, turn: &Rc<Turn>) -> Rc<Hub> {
-    let dials = dials(&common.config, &knobs.access, Some(&common.map));
+    let dials = dials(
+        &common.config,
+        &knobs.access,
+        Some(&common.map),
+        &common.busy,
+    );
     let dials = dials.zip(&common.metrics.shards);
     let feeds = dials.enumerate().map(|(number, (dial, metrics))| {
         Feed::new(
@@ -299,9 +305,10 @@ pub(crate) fn engine(
     turnstile: Arc<Turnstile>,
     turn: &Rc<Turn>,
     map: Option<&str>,
+    busy: &[Busy],
 ) -> Rc<Engine> {
     let mut ways = Vec::new();
-    for (dial, metrics) in dials(config, &knobs.access, map).zip(&metrics.shards) {
+    for (dial, metrics) in dials(config, &knobs.access, map, busy).zip(&metrics.shards) {
         let link = Link::new(
             dial.clone(),
             Lane::FIRST,

@@ -56,6 +56,9 @@ impl Dispatcher {
         if !self.session.is_now(Want::Idle) {
             return Flow::Wait;
         }
+        if let Some(flow) = self.refuse_whole_while_busy(whole) {
+            return flow;
+        }
         self.counted(Family::Split);
         if whole == Whole::Wait {
             return self.wait(command);
