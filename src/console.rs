@@ -83,6 +83,7 @@ pub async fn run(config: Config, options: Options) -> Result<Answer, Failure> {
     let metrics = Arc::new(Metrics::new(&config.shards)?);
     let asking = async move {
         let turn = Rc::new(Turn::default());
+        let busy: Vec<Busy> = config.shards.iter().map(|_| Busy::default()).collect();
         let engine = server::engine(
             &config,
             &Knobs::new(&config),
@@ -90,7 +91,7 @@ pub async fn run(config: Config, options: Options) -> Result<Answer, Failure> {
             Arc::default(),
             &turn,
             None,
-            &vec![Busy::default(); config.shards.len()],
+            &busy,
         );
         spawn_local(Rc::clone(&turn).flush_for_ever());
         spawn_local(tick(Rc::clone(&engine), turn));

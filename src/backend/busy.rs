@@ -31,9 +31,9 @@ use super::{Cause, Dial, Failure};
 use crate::resp;
 
 /// A script that has been away for so long is asked after.
-const STUCK_AFTER: Duration = Duration::from_millis(50);
+const STUCK_AFTER: Duration = Duration::from_millis(20);
 /// Between two questions while the answer is -BUSY.
-const ASK_AGAIN: Duration = Duration::from_millis(50);
+const ASK_AGAIN: Duration = Duration::from_millis(25);
 
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 

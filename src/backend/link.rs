@@ -309,6 +309,7 @@ impl Link {
         let read = pin!(stream.read_buf(&mut reader.buffer)).poll(cx);
         if let Poll::Ready(Ok(count)) = read {
             inner.received_bytes += count as u64;
+            self.turn.tick();
         }
         read
     }
@@ -384,9 +385,8 @@ impl Link {
             .is_some_and(|batch| batch.upto <= inner.received)
         {
             if let Some(batch) = inner.batches.pop_front() {
-                self.metrics
-                    .latency
-                    .record(batch.at.elapsed().as_secs_f64());
+                let taken = self.turn.now().saturating_duration_since(batch.at);
+                self.metrics.latency.record(taken.as_secs_f64());
             }
         }
         Ok(inner.pending.pop_front())

@@ -19,10 +19,10 @@ impl Dispatcher {
         Some(self.reject_as(refused.kind(), refused.to_string()))
     }
 
-    /// The same for one of these; INFO tells what can be told.
+    /// The same for one of these; INFO tells what can be told, and some tell of lockstep alone.
     pub(super) fn refuse_whole_while_busy(&mut self, whole: Whole) -> Option<Flow> {
         match whole {
-            Whole::Info => None,
+            Whole::Info | Whole::LatencyHistogram => None,
             _ => self.refuse_while_busy(),
         }
     }

@@ -47,8 +47,13 @@ impl Dispatcher {
             queue.mark_script();
         }
         let target = match spec.treatment {
-            Treatment::Own(Own::Exec) => return self.exec(),
-            Treatment::Own(Own::Discard) => return self.discard(),
+            Treatment::Own(own @ (Own::Exec | Own::Discard)) => {
+                self.session.times(spec.id);
+                return match own {
+                    Own::Exec => self.exec(),
+                    _ => self.discard(),
+                };
+            }
             Treatment::Own(Own::Multi) => {
                 return self.complain(ErrorKind::Command, fixed::NESTED_MULTI);
             }

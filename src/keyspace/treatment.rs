@@ -106,6 +106,10 @@ pub enum Whole {
     LatencyHistory,
     /// The newest sample of each event.
     LatencyLatest,
+    /// Lockstep's own.
+    LatencyHistogram,
+    /// Every shard, and lockstep itself.
+    ResetStat,
     /// As far as it does no harm.
     Debug,
     /// Sent to every shard as it is; one reply from theirs.
@@ -255,12 +259,14 @@ fn by_name(name: &str, sub: &str) -> Option<Treatment> {
 fn whole_by_subcommand(name: &str, sub: &str) -> Option<Treatment> {
     Some(Treatment::Whole(match (name, sub) {
         ("config", "set") => Whole::ConfigSet,
+        ("config", "resetstat") => Whole::ResetStat,
         ("config", _) => Whole::Every(Merge::First),
         ("slowlog", "get") => Whole::SlowLog,
         ("slowlog", "len") => Whole::Every(Merge::Sum),
         ("slowlog", "reset") | ("memory", "purge") => Whole::Every(Merge::First),
         ("latency", "history") => Whole::LatencyHistory,
         ("latency", "latest") => Whole::LatencyLatest,
+        ("latency", "histogram") => Whole::LatencyHistogram,
         ("latency", "reset") => Whole::Every(Merge::Sum),
         ("latency", "doctor") | ("memory", "doctor" | "malloc-stats") => Whole::Every(Merge::Texts),
         _ => return None,

@@ -42,6 +42,7 @@ use crate::frontend::ServerInfo;
 use crate::frontend::access::{self, Gate};
 use crate::frontend::guards::Buffered;
 use crate::frontend::hot::HotKeys;
+use crate::frontend::latency::Latencies;
 use crate::frontend::refusal::fixed;
 use crate::frontend::roster::Roster;
 use crate::frontend::slow::SlowLog;
@@ -110,6 +111,7 @@ pub(crate) struct Common {
     pub gate: Arc<Gate>,
     pub clients: Arc<AtomicUsize>,
     pub slow: Arc<SlowLog>,
+    pub latencies: Latencies,
     pub hot: Arc<HotKeys>,
     /// Bytes that wait, over all workers.
     pub buffered: Arc<Buffered>,
@@ -203,6 +205,7 @@ impl Server {
             .map(|(address, metrics)| standing::Standing::new(address, metrics, &readiness))
             .collect();
         let (sender, live) = watch::channel(Arc::clone(&config));
+        let ids = learned.table.ids();
         let common = Common {
             live,
             metrics,
@@ -224,11 +227,12 @@ impl Server {
             missing: learned.missing.into(),
             readiness: readiness.clone(),
             slow: Arc::default(),
+            latencies: Latencies::new(config.workers_effective(), ids),
             hot: Arc::default(),
             buffered: Arc::default(),
             acceptor,
             standings,
-            busy: vec![Busy::default(); config.shards.len()].into(),
+            busy: config.shards.iter().map(|_| Busy::default()).collect(),
             config,
         };
         let settings = Adjuster::new(sender, &common);

@@ -90,7 +90,7 @@ async fn run(
     clients: Arc<AtomicUsize>,
 ) {
     let knobs = Knobs::new(&common.config);
-    let context = context(&common, &knobs);
+    let context = context(number, &common, &knobs);
     spawn_local(Rc::clone(&context.turn).flush_for_ever());
     spawn_local(follow(common.live.clone(), Rc::clone(&context), knobs));
     spawn_local(tick(Rc::clone(&context), common.clone()));
@@ -232,7 +232,7 @@ fn close_idle(context: &Context, now: Instant) {
     context.metrics.limits_hit[Limit::IdleTimeout].increment(closed.count() as u64);
 }
 
-fn context(common: &Common, knobs: &Knobs) -> Rc<Context> {
+fn context(number: usize, common: &Common, knobs: &Knobs) -> Rc<Context> {
     let config = &common.config;
     let turn = Rc::new(Turn::default());
     let turnstile = Arc::clone(&common.turnstile);
@@ -251,7 +251,11 @@ fn context(common: &Common, knobs: &Knobs) -> Rc<Context> {
         turn,
         gate: Arc::clone(&common.gate),
         roster: Arc::clone(&common.roster),
-        tally: Rc::new(Tally::new(Arc::clone(&common.metrics))),
+        tally: Rc::new(Tally::new(
+            Arc::clone(&common.metrics),
+            common.latencies.stopwatch(number),
+        )),
+        latencies: common.latencies.clone(),
         metrics: Arc::clone(&common.metrics),
         is_guarding: Cell::new(guards::are_set(config)),
         is_timing: Cell::new(!config.slowlog_slower_than.is_zero()),

@@ -140,6 +140,8 @@ impl Inquiry {
             Whole::SlowLog => self.slow_log().await,
             Whole::LatencyHistory => self.latency_history().await,
             Whole::LatencyLatest => self.latency_latest().await,
+            Whole::LatencyHistogram => Ok(self.latency_histogram()),
+            Whole::ResetStat => self.reset_stat().await,
             Whole::Debug => self.debug().await,
             Whole::Every(merge) => self.every(merge).await,
             // Dealt with before: it must end with its client.
