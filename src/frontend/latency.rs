@@ -9,9 +9,10 @@
 //! adds to it without a lock: times are taken once for each read, never for a command. Counts
 //! begin anew with CONFIG RESETSTAT.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
@@ -55,6 +56,17 @@ pub struct Latencies(Arc<Shared>);
 pub struct Stopwatch {
     all: Latencies,
     worker: usize,
+    /// What was noted last, and how often; not yet put down.
+    run: Cell<Run>,
+    count: Cell<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    id: u32,
+    since: Instant,
+    now: Instant,
+    asked: Option<Instant>,
 }
 
 /// The sum over all workers.
@@ -105,9 +117,18 @@ impl Latencies {
 
     /// The part of the worker of this number.
     pub fn stopwatch(&self, worker: usize) -> Stopwatch {
+        let now = Instant::now();
+        let none = Run {
+            id: u32::MAX,
+            since: now,
+            now,
+            asked: None,
+        };
         Stopwatch {
             all: self.clone(),
             worker,
+            run: Cell::new(none),
+            count: Cell::new(0),
         }
     }
 
@@ -225,22 +246,47 @@ impl Sum {
 }
 
 impl Stopwatch {
-    /// A command of this id has taken so long, and so much of it at a shard.
-    pub fn note(&self, id: usize, taken: Duration, at_shard: Duration) {
-        let Some(table) = self.all.0.tables.get(self.worker) else {
+    /// A command of this id, read then, has its reply now; to a request that was sent to a shard
+    /// at that time, if it was. What a client has sent at once and is answered at once is mostly
+    /// of one kind: it is put down together.
+    #[inline]
+    pub fn note(&self, id: u32, since: Instant, now: Instant, asked: Option<Instant>) {
+        let run = self.run.get();
+        if run.id == id && run.since == since && run.now == now {
+            self.count.set(self.count.get() + 1);
+            return;
+        }
+        self.put_down();
+        let run = Run {
+            id,
+            since,
+            now,
+            asked,
+        };
+        self.run.set(run);
+        self.count.set(1);
+    }
+
+    /// Puts down what was noted last, so that it shows.
+    pub fn put_down(&self) {
+        let (run, count) = (self.run.get(), self.count.take());
+        let shared = &*self.all.0;
+        let Some(table) = shared.tables.get(self.worker).filter(|_| count > 0) else {
             return;
         };
-        let generation = self.all.0.generation.load(Ordering::Relaxed);
+        let generation = shared.generation.load(Ordering::Relaxed);
         if table.generation.load(Ordering::Relaxed) != generation {
             table.begin(generation);
         }
-        let Some(place) = table.histograms.get(id) else {
+        let Some(place) = table.histograms.get(run.id as usize) else {
             return;
         };
-        let (taken, histogram) = (nanos(taken), place.get_or_init(Box::default));
-        add(&histogram.steps[step(taken)], 1);
-        add(&histogram.nanos, taken);
-        add(&histogram.at_shards, nanos(at_shard).min(taken));
+        let time = |from| nanos(run.now.saturating_duration_since(from));
+        let (taken, histogram) = (time(run.since), place.get_or_init(Box::default));
+        let at_shard = run.asked.map_or(0, time).min(taken);
+        add(&histogram.steps[step(taken)], count);
+        add(&histogram.nanos, taken.saturating_mul(count));
+        add(&histogram.at_shards, at_shard.saturating_mul(count));
     }
 }
 
@@ -274,19 +320,23 @@ mod tests {
     #[test]
     fn counts_of_all_workers_are_added_and_begin_anew() {
         let all = Latencies::new(2, 3);
-        let ms = Duration::from_millis;
         let (one, other) = (all.stopwatch(0), all.stopwatch(1));
-        one.note(1, ms(2), ms(1));
-        other.note(1, ms(4), ms(9));
-        other.note(9, ms(1), ms(1));
+        let begin = Instant::now();
+        let at = |ms| begin + Duration::from_millis(ms);
+        one.note(1, at(0), at(2), Some(at(1)));
+        one.note(1, at(0), at(2), Some(at(1)));
+        other.note(1, begin, at(4), Some(begin));
+        other.note(9, begin, at(1), None);
+        (one.put_down(), other.put_down());
         let sum = all.sum(1).unwrap_or_default();
         assert_eq!(
             (sum.calls(), sum.nanos, sum.at_shards),
-            (2, 6_000_000, 5_000_000)
+            (3, 8_000_000, 6_000_000)
         );
         all.reset();
         assert!(all.sum(1).is_none());
-        one.note(2, ms(1), ms(0));
+        one.note(2, begin, at(1), None);
+        one.put_down();
         assert!(all.sum(1).is_none() && all.sum(2).is_some());
     }
 }

@@ -107,6 +107,7 @@ impl Dispatcher {
             (b"latency", _, _) => {
                 let names: Vec<&[u8]> = command.args().skip(2).collect();
                 let protocol = self.lane.protocol;
+                context.tally.stopwatch.put_down();
                 out = context
                     .latencies
                     .show_shares(&context.table, &names, protocol);

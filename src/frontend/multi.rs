@@ -127,6 +127,12 @@ impl Dispatcher {
             self.context.metrics.limits_hit[Limit::ClientInput].increment(1);
             return self.reject_as(ErrorKind::Limit, fixed::QUEUE_TOO_BIG);
         }
+        let shard = target.shard();
+        if let Some(refused) =
+            shard.and_then(|shard| self.links[usize::from(shard)].dial.busy.refusal())
+        {
+            return self.reject_as(refused.kind(), refused.to_string());
+        }
         if !queue.is_broken() {
             queue.push(command, target);
         }

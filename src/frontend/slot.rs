@@ -1,6 +1,6 @@
 //! What a session keeps of a command until its reply leaves.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -56,15 +56,9 @@ impl Session {
         if timed.id == NO_COMMAND {
             return;
         }
-        let now = self.turn.now();
-        let at_shard = match is_sent {
-            true => now.saturating_duration_since(self.turn.asked_at()),
-            false => Duration::ZERO,
-        };
-        let taken = now.saturating_duration_since(timed.since);
-        self.tally
-            .stopwatch
-            .note(timed.id as usize, taken, at_shard);
+        let asked = is_sent.then(|| self.turn.asked_at());
+        let (now, watch) = (self.turn.now(), &self.tally.stopwatch);
+        watch.note(timed.id, timed.since, now, asked);
     }
 }
 

@@ -57,6 +57,7 @@ impl Tally {
 
     /// Adds what was collected to the metrics.
     pub fn publish(&self) {
+        self.stopwatch.put_down();
         let metrics = &self.metrics;
         metrics
             .client_received_bytes

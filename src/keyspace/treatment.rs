@@ -164,9 +164,6 @@ const OPERATOR: &str = "acts on a single server: send it to the shard itself";
 const USERS: &str =
     "is not supported by lockstep: its users come from acl-file, which ACL LOAD reads again";
 
-const SWAP: &str =
-    "would move what lockstep keeps of transactions in database 0 away from the data it speaks of";
-
 impl Treatment {
     /// By the command's name first, by what its server says of it otherwise.
     pub(super) fn of(spec: &CommandSpec) -> Self {
@@ -245,8 +242,7 @@ fn by_name(name: &str, sub: &str) -> Option<Treatment> {
         "save" | "bgsave" | "bgrewriteaof" => All(Whole::Every(Merge::First)),
         "info" => All(Whole::Info),
         "debug" => All(Whole::Debug),
-        "flushall" | "flushdb" => Flush,
-        "swapdb" => Refused(SWAP),
+        "flushall" | "flushdb" | "swapdb" => Flush,
         "object" | "xgroup" | "xinfo" | "memory" | "config" | "slowlog" | "latency"
             if sub.is_empty() =>
         {

@@ -114,12 +114,14 @@ impl Inquiry {
         let names: Vec<&[u8]> = self.args.iter().skip(2).map(|name| &name[..]).collect();
         let context = &self.context;
         let latencies = &context.latencies;
+        context.tally.stopwatch.put_down();
         latencies.show(&context.table, &names, self.lane.protocol)
     }
 
     /// CONFIG RESETSTAT.
     pub(super) async fn reset_stat(&self) -> Replied {
         let reply = self.every(Merge::First).await?;
+        self.context.tally.stopwatch.put_down();
         self.context.latencies.reset();
         Ok(reply)
     }
