@@ -23,6 +23,7 @@
 //! * [`whole`]: commands about the whole keyspace, or about every shard.
 
 pub mod access;
+mod busy;
 mod channels;
 pub mod client;
 mod clients;
@@ -34,6 +35,7 @@ pub mod gather;
 pub mod guards;
 pub mod hot;
 pub mod lane;
+pub mod latency;
 pub mod lockstep;
 pub mod multi;
 pub mod own;
@@ -43,6 +45,7 @@ pub mod refusal;
 pub mod roster;
 mod scripts;
 pub mod session;
+mod slot;
 pub mod slow;
 pub mod subscriber;
 pub mod tally;
@@ -97,6 +100,8 @@ pub struct Context {
     pub is_guarding: Cell<bool>,
     /// Whether it is looked at how long commands take.
     pub is_timing: Cell<bool>,
+    /// How long they take.
+    pub latencies: latency::Latencies,
     /// Those that took long.
     pub slow: Arc<slow::SlowLog>,
     /// Commands that may have been looked at for their keys.
