@@ -26,6 +26,7 @@
 //! * [`stored`]: replies that a recoverer got in the place of the client;
 //! * [`lanes`]: shared connections by protocol and database.
 
+mod ask;
 pub mod attempt;
 pub mod blocking;
 mod census;
@@ -51,6 +52,8 @@ pub mod waiting;
 mod wakeups;
 pub mod watching;
 
+use ask::no_reply;
+pub use ask::{ask_as, ask_over};
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -536,32 +539,6 @@ impl Engine {
     fn shard_clock(&self, part: Part) -> Millis {
         (self.now() as i64 + self.clock_offsets[usize::from(part.shard)].get()).max(0) as Millis
     }
-
-    /// Sends a request over a link and waits for its reply.
-    pub async fn ask(&self, shard: u16, request: &[u8]) -> Result<Bytes, Failure> {
-        ask_over(self.link(shard), request).await
-    }
-}
-
-/// Sends a request over a link and waits for its reply.
-///
-/// # Errors
-/// There is none.
-pub async fn ask_over(link: &Rc<Link>, request: &[u8]) -> Result<Bytes, Failure> {
-    ask_as(link, request, How::PLAIN).await
-}
-
-/// The same for a request of this kind.
-///
-/// # Errors
-/// There is none.
-pub async fn ask_as(link: &Rc<Link>, request: &[u8], how: How) -> Result<Bytes, Failure> {
-    let inbox = Inbox::<Reply>::new();
-    link.send(&[request], how, Rc::<Inbox<Reply>>::clone(&inbox), 0)?;
-    match inbox.next(None).await {
-        Some((_, reply)) => reply,
-        None => Err(no_reply()),
-    }
 }
 
 fn compose(plan: &Plan, answer: Answer, replies: &[Vec<Bytes>]) -> BytesMut {
@@ -569,10 +546,6 @@ fn compose(plan: &Plan, answer: Answer, replies: &[Vec<Bytes>]) -> BytesMut {
         Answer::Exec | Answer::Parts => plan.exec_reply(replies),
         Answer::Bare => plan.bare_reply(replies),
     }
-}
-
-fn no_reply() -> Failure {
-    Failure::MaybeSent(crate::backend::Cause::new("no reply"))
 }
 
 fn told(outcome: &Outcome) -> Told {

@@ -39,6 +39,7 @@ pub mod latency;
 pub mod lockstep;
 pub mod multi;
 pub mod own;
+mod parts;
 mod patience;
 mod pausing;
 pub mod refusal;

@@ -12,17 +12,15 @@ use std::rc::Rc;
 use std::task::{Context as Task, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
 
 use super::lane::Replies;
+use super::parts::Parts;
 use super::slot::{NO_COMMAND, Slot};
 use super::subscriber::Patience;
 use super::tally::Tally;
 pub use super::want::Want;
-use crate::backend::{Failure, ReplySink};
-use crate::engine::errors;
-use crate::failpoint;
 use crate::metrics::Limit;
 use crate::resp::Lane;
 use crate::resp::build;
@@ -37,9 +35,9 @@ const WINDOW_AT_FIRST: usize = 16;
 /// A client is cut off when this many times `bytes_max` are owed to it.
 const CUT_OFF_TIMES: usize = 4;
 /// Set in the number of a slot whose command is an EXEC: its failure is told differently.
-const EXEC: u64 = 1 << 63;
+pub(super) const EXEC: u64 = 1 << 63;
 /// Set in the number of a slot whose reply the client does not want.
-const MUTED: u64 = 1 << 62;
+pub(super) const MUTED: u64 = 1 << 62;
 
 /// The half of a connection that others see: replies come in here.
 pub struct Session {
@@ -61,33 +59,34 @@ pub struct Session {
     is_listening: Cell<bool>,
     /// Bytes of input that the client's task keeps.
     input_bytes: Cell<usize>,
-    io: RefCell<Io>,
+    pub(super) io: RefCell<Io>,
 }
 
-struct Io {
+pub(super) struct Io {
     stream: Stream,
-    out: BytesMut,
+    pub(super) out: BytesMut,
+    pub(super) parts: Parts,
     /// Bytes of `out`, if that is all there is in it, that say no more than that a command was
     /// queued: see [`Session::acknowledge`].
     acknowledged: usize,
-    ring: VecDeque<Slot>,
+    pub(super) ring: VecDeque<Slot>,
     /// Bytes of replies in the ring.
-    ready_bytes: usize,
+    pub(super) ready_bytes: usize,
     /// Bytes of a reply, as they have been lately: a large one is remembered for a while.
-    reply_bytes: usize,
+    pub(super) reply_bytes: usize,
     /// Replies that may be missing.
     window: usize,
     /// Bytes of replies that may be kept; see [`Session::new`].
     bytes_max: usize,
     /// Number of the slot at the front of the ring.
-    head: u64,
+    pub(super) head: u64,
     task: Option<Waker>,
     is_dirty: bool,
     /// The task wants to be woken when the ring has become this short, or the output.
     wants: Option<Want>,
     /// The last write stopped half way: the task is woken when the socket takes more.
     is_blocked: bool,
-    failed: Option<io::ErrorKind>,
+    pub(super) failed: Option<io::ErrorKind>,
     /// Since when more messages wait than a subscriber may let wait for long.
     full_since: Option<Instant>,
 }
@@ -106,6 +105,7 @@ impl Session {
         let io = Io {
             stream,
             out: BytesMut::new(),
+            parts: Parts::default(),
             acknowledged: 0,
             ring: VecDeque::new(),
             ready_bytes: 0,
@@ -260,17 +260,18 @@ impl Session {
             return;
         };
         let reply = if number & MUTED == 0 { reply } else { b"" };
-        io.learn(reply.len());
+        io.learn(io.begun(index) + reply.len());
         if index > 0 {
             if let Some(slot) = io.ring.get_mut(index as usize) {
                 io.ready_bytes += reply.len();
                 self.answered(slot);
-                *slot = Slot::Ready(Bytes::copy_from_slice(reply));
+                *slot = Slot::Ready(slot.whole(reply));
             }
         } else if let Some(slot) = io.ring.pop_front() {
             self.answered(&slot);
             io.out.extend_from_slice(reply);
             io.head += 1;
+            io.end_parts();
             io.drain_ring();
             self.mark_dirty(io);
             io.wake_if_wanted();
@@ -280,7 +281,7 @@ impl Session {
         }
     }
 
-    fn mark_dirty(self: &Rc<Self>, io: &mut Io) {
+    pub(super) fn mark_dirty(self: &Rc<Self>, io: &mut Io) {
         if !io.is_dirty {
             io.is_dirty = true;
             self.turn.client_is_dirty(Rc::<Self>::clone(self));
@@ -327,7 +328,7 @@ impl Session {
         if io.failed.is_some() {
             return;
         }
-        write(&mut io.out);
+        write(io.between_replies());
         self.mark_dirty(&mut io);
         self.cut_off_if_slow(&mut io, patience);
     }
@@ -340,7 +341,7 @@ impl Session {
     }
 
     fn cut_off_if_slow(&self, io: &mut Io, patience: &Patience) {
-        let (waiting, now) = (io.out.len(), self.turn.now());
+        let (waiting, now) = (io.out.len() + io.parts.waiting(), self.turn.now());
         if waiting <= patience.soft_bytes.min(patience.hard_bytes) {
             io.full_since = None;
             return;
@@ -461,6 +462,7 @@ impl Session {
         io.head += io.ring.len() as u64;
         io.ring = VecDeque::new();
         io.out = BytesMut::new();
+        io.parts = Parts::default();
         io.task = None;
         io.failed = Some(io::ErrorKind::NotConnected);
     }
@@ -493,6 +495,7 @@ impl Io {
             self.ring.pop_front();
             self.head += 1;
         }
+        self.begin_parts();
     }
 
     /// Whether all that waits to be sent is acknowledgements, and the EXEC is under way.
@@ -507,7 +510,7 @@ impl Io {
     }
 
     /// What was asked for when replies were small may be large when it comes. Whether it was.
-    fn cut_off_if_deaf(&mut self) -> bool {
+    pub(super) fn cut_off_if_deaf(&mut self) -> bool {
         let owed = self.out.len() + self.ready_bytes;
         if owed <= self.bytes_max.saturating_mul(CUT_OFF_TIMES)
             || self.out.len() <= self.reply_bytes
@@ -518,11 +521,12 @@ impl Io {
         true
     }
 
-    fn cut_off(&mut self) {
+    pub(super) fn cut_off(&mut self) {
         (self.out, self.ready_bytes) = (BytesMut::new(), 0);
         self.head += self.ring.len() as u64;
         self.ring = VecDeque::new();
         self.failed = Some(io::ErrorKind::OutOfMemory);
+        self.parts = Parts::default();
         if let Some(task) = self.task.take() {
             task.wake();
         }
@@ -546,6 +550,9 @@ impl Io {
         }
         if self.out.is_empty() && self.out.capacity() > OUT_BYTES_KEPT {
             self.out = BytesMut::new();
+        }
+        if self.out.is_empty() {
+            self.parts.wake();
         }
         Ok(())
     }
@@ -573,27 +580,5 @@ impl Flush for Session {
             }
             task => io.task = task,
         }
-    }
-}
-
-impl ReplySink for Session {
-    fn deliver(self: Rc<Self>, number: u64, reply: &[u8]) {
-        if number & EXEC != 0 {
-            failpoint::at("single-after-exec-before-reply");
-            self.tally.exec_ended(errors::native_outcome(reply));
-        }
-        self.complete(number, reply);
-    }
-
-    fn fail(self: Rc<Self>, number: u64, failure: &Failure) {
-        if number & EXEC != 0 {
-            self.tally.exec_ended(errors::failed_outcome(failure));
-            self.tally.refused(errors::failed_kind(failure));
-            return self.complete(number, &errors::failed(failure));
-        }
-        self.tally.refused(failure.kind());
-        let mut reply = BytesMut::new();
-        build::error(&mut reply, failure.to_string());
-        self.complete(number, &reply);
     }
 }

@@ -139,6 +139,18 @@ impl ReplySink for Companion {
         self.end();
         Rc::clone(&self.to).fail(number, failure);
     }
+
+    fn takes_parts(&self, number: u64) -> bool {
+        self.to.takes_parts(number)
+    }
+
+    fn part(self: Rc<Self>, number: u64, part: &[u8]) {
+        Rc::clone(&self.to).part(number, part);
+    }
+
+    fn unsent(&self, number: u64, enough: usize, task: &std::task::Context<'_>) -> usize {
+        self.to.unsent(number, enough, task)
+    }
 }
 
 impl Dispatcher {
