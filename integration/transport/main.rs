@@ -8,6 +8,7 @@
 mod support;
 
 mod certificates;
+mod proxied;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -1,10 +1,26 @@
 //! Rows of the table: what an operator may limit, and look at.
 
-use super::setting::Kind::{Bytes, Count, Millis, Text};
+use super::setting::Kind::{Bytes, Choice, Count, Millis, Text};
 use super::{Group, Setting};
 
 const TIB: u64 = 1 << 40;
 const HOUR_MS: u64 = 3_600_000;
+
+pub(super) const PROXY_PROTOCOL: Setting = Setting {
+    name: "proxy-protocol",
+    group: Group::Addresses,
+    kind: Choice {
+        default: "off",
+        of: &["off", "on"],
+        set: |c, v| {
+            c.proxy_protocol = v == "on";
+            matches!(v, "off" | "on")
+        },
+    },
+    help: "on: every connection to listen and tls-listen must begin with a header of the PROXY \
+           protocol (version 1 or 2) that tells the client's address, as balancers send it. Whoever \
+           can connect can claim any address then: let nobody in but the balancer.",
+};
 
 pub(super) const DENY_COMMANDS: Setting = Setting {
     name: "deny-commands",

@@ -74,6 +74,7 @@ const PROMISES: &str = "transactions that are under way rest on it";
 
 /// What counts for new connections.
 const NEW_CONNECTIONS: &[&str] = &[
+    "proxy-protocol",
     "client-inflight-max",
     "client-input-bytes-max",
     "client-output-bytes-max",

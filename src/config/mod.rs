@@ -47,6 +47,8 @@ pub struct Config {
     pub listen_unix: Option<String>,
     /// Whether other processes may listen on the same ports.
     pub reuse_port: bool,
+    /// Whether TCP clients come with a header that tells their address.
+    pub proxy_protocol: bool,
     /// Where the metrics and health endpoint listens, if at all.
     pub metrics_listen: Option<Address>,
 
@@ -190,6 +192,7 @@ impl Config {
             tls_listen: None,
             listen_unix: None,
             reuse_port: false,
+            proxy_protocol: false,
             metrics_listen: None,
             tls_cert_file: None,
             tls_key_file: None,

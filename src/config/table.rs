@@ -53,6 +53,7 @@ pub static SETTINGS: &[Setting] = &[
         help: "Another lockstep with this setting may listen on the same TCP ports at the same time \
                (SO_REUSEPORT), so that one can start before the one it follows stops.",
     },
+    guards::PROXY_PROTOCOL,
     Setting {
         name: "shard",
         group: Group::Addresses,

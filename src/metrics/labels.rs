@@ -147,6 +147,10 @@ label! {
         Draining = "draining",
         /// The TLS handshake failed.
         Handshake = "handshake",
+        /// `proxy-protocol` is on, and it did not begin with such a header.
+        ProxyHeader = "proxy_header",
+        /// It said too little in the time it had for a handshake or a header.
+        SlowStart = "slow_start",
         /// The system refused: no file descriptors left, or the connection died at once.
         System = "system",
     }
