@@ -12,6 +12,7 @@ use crate::config::{Address, Config};
 use crate::metrics::Rejection;
 use crate::transport::proxied::{self, Addresses, HeaderError};
 use crate::transport::tls::{Acceptor, ClientAuth, Identity};
+use crate::transport::verdict::{Peer, explain};
 use crate::transport::{self, Stream};
 
 /// Connections that the kernel keeps for us at most.
@@ -185,7 +186,7 @@ impl Inbound {
             Some(acceptor) if is_tls => acceptor
                 .accept(stream)
                 .await
-                .map_err(|error| (Some(Rejection::Handshake), error.to_string())),
+                .map_err(|error| (Some(Rejection::Handshake), explain(&error, Peer::Client))),
             _ => Ok(Stream::Tcp(stream)),
         }
     }

@@ -1,10 +1,12 @@
 //! What bytes travel on: TCP, TLS over TCP, or a unix socket, towards clients and shards alike.
 //!
 //! * [`proxied`]: the address of a client that comes by way of a balancer;
-//! * [`tls`]: certificates, and the handshakes on both sides.
+//! * [`tls`]: certificates, and the handshakes on both sides;
+//! * [`verdict`]: what became of them, in words.
 
 pub mod proxied;
 pub mod tls;
+pub mod verdict;
 
 use std::io;
 use std::pin::Pin;
