@@ -36,6 +36,7 @@ const RESTART: &[(&str, &str)] = &[
         "shard",
         "the shards are fixed: no key is moved, and every lockstep must have the same ones",
     ),
+    ("trace-collector", "the way to it is made once"),
     ("workers", "worker threads are started once"),
     ("log-format", "the log is opened once"),
     (

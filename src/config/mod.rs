@@ -100,6 +100,11 @@ pub struct Config {
     /// One command in so many is looked at for LOCKSTEP HOTKEYS; 0: none.
     pub hotkeys_sample: usize,
 
+    /// Where traces are sent, if anywhere.
+    pub trace_collector: Option<Address>,
+    /// One command in so many is traced without being asked for it; 0: none.
+    pub trace_sample: usize,
+
     /// Greatest number of clients connected at once; more are refused with an error.
     pub clients_max: usize,
     /// Greatest number of commands of one client that wait for replies; at this many nothing
@@ -216,6 +221,8 @@ impl Config {
             slowlog_slower_than: Duration::ZERO,
             slowlog_max_len: 0,
             hotkeys_sample: 0,
+            trace_collector: None,
+            trace_sample: 0,
             clients_max: 0,
             client_inflight_max: 0,
             client_input_bytes_max: 0,

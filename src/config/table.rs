@@ -87,6 +87,8 @@ pub static SETTINGS: &[Setting] = &[
     guards::SLOWER_THAN,
     guards::SLOWLOG_LEN,
     guards::HOTKEYS_SAMPLE,
+    guards::TRACE_COLLECTOR,
+    guards::TRACE_SAMPLE,
     Setting {
         name: "start-without-shards",
         group: Group::Process,

@@ -183,6 +183,18 @@ label! {
 }
 
 label! {
+    /// What became of a span.
+    SpanEnd("result") {
+        /// The collector has taken it.
+        Exported = "exported",
+        /// Too many waited already.
+        QueueFull = "queue_full",
+        /// The collector did not take it.
+        Failed = "export_failed",
+    }
+}
+
+label! {
     /// Over how many shards a transaction went.
     Scope("scope") {
         /// One: native MULTI/EXEC.

@@ -266,6 +266,7 @@ fn context(common: &Common, knobs: &Knobs) -> Rc<Context> {
         is_guarding: Cell::new(guards::are_set(config)),
         is_timing: Cell::new(!config.slowlog_slower_than.is_zero()),
         slow: Arc::clone(&common.slow),
+        tracer: Arc::clone(&common.tracer),
         sampled: Cell::new(0),
         hot: Arc::clone(&common.hot),
         is_full: Cell::new(false),
