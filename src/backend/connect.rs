@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use super::Cause;
 use super::options::{Access, Credentials};
+use super::{Busy, Cause};
 use crate::resp::{Lane, Limits, Protocol, ReplyScanner, as_bulk, build, error_text, is_error};
 use crate::transport::Stream;
 use crate::transport::tls::Connector;
@@ -30,6 +30,8 @@ pub struct Dial {
     /// The shard's part in the shard map. A shard that notes another is not available, one that
     /// notes none is made to. None: nobody asks.
     pub member: Option<Rc<str>>,
+    /// Whether the shard is busy.
+    pub busy: Busy,
 }
 
 /// Where a shard notes its part in the shard map; the name is that of `txn::names`, held equal by

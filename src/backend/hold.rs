@@ -201,8 +201,9 @@ impl Hold {
 
 /// Errors that say that the server has not looked at any data.
 fn tells_nothing(frame: &[u8]) -> bool {
-    const BEFORE: [&[u8]; 7] = [
+    const BEFORE: [&[u8]; 8] = [
         b"BUSY",
+        b"EXECABORT",
         b"LOADING",
         b"OOM",
         b"READONLY",

@@ -19,6 +19,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 
+use super::busy::{self, Busy};
 use super::circuit::Circuit;
 use super::gauges::Gauges;
 use super::hold::{Isolation, Receiver};
@@ -88,6 +89,8 @@ pub(super) struct Inner {
     losses: u64,
     /// Scripts that were given up and may run, or come to run, all the same.
     orphans: usize,
+    /// A script has been away for long: what is sent now may have to wait for its end.
+    pub(super) is_stuck: bool,
     /// Bytes written and read since they were last published.
     sent_bytes: u64,
     received_bytes: u64,
@@ -123,6 +126,7 @@ impl Link {
             held: 0,
             losses: 0,
             orphans: 0,
+            is_stuck: false,
             sent_bytes: 0,
             received_bytes: 0,
         };
@@ -168,7 +172,8 @@ impl Link {
 
     /// Whether requests would be accepted now.
     pub fn is_available(&self) -> bool {
-        !matches!(self.inner.borrow().phase, Phase::Down(_))
+        let inner = self.inner.borrow();
+        !matches!(inner.phase, Phase::Down(_)) && self.behind_script(&inner).is_none()
     }
 
     /// Sends one request, given in pieces that are written back to back. Its reply goes to the
@@ -187,7 +192,11 @@ impl Link {
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
         if let Phase::Down(cause) = &inner.phase {
-            return Err(self.circuit.refuse(cause, &self.metrics));
+            let refused = self.circuit.refuse(cause, &self.metrics);
+            return Err(self.dial.busy.refusal().unwrap_or(refused));
+        }
+        if let Some(refused) = self.behind_script(inner) {
+            return Err(refused);
         }
         if self.options.is_full(inner.pending.len(), inner.out.len()) {
             return Err(self.overloaded(inner));
@@ -300,6 +309,7 @@ impl Link {
         let read = pin!(stream.read_buf(&mut reader.buffer)).poll(cx);
         if let Poll::Ready(Ok(count)) = read {
             inner.received_bytes += count as u64;
+            self.turn.tick();
         }
         read
     }
@@ -361,7 +371,11 @@ impl Link {
             }
             Some(Expected::Reply(_)) => {}
         }
+        if busy::tells(reply) {
+            Busy::look(&self.dial);
+        }
         inner.received += 1;
+        inner.is_stuck = false;
         if let Some(batch) = inner.batches.front() {
             self.turn.answers(batch.at);
         }
@@ -371,9 +385,8 @@ impl Link {
             .is_some_and(|batch| batch.upto <= inner.received)
         {
             if let Some(batch) = inner.batches.pop_front() {
-                self.metrics
-                    .latency
-                    .record(batch.at.elapsed().as_secs_f64());
+                let taken = self.turn.now().saturating_duration_since(batch.at);
+                self.metrics.latency.record(taken.as_secs_f64());
             }
         }
         Ok(inner.pending.pop_front())
@@ -393,9 +406,9 @@ impl Link {
         let Some(oldest) = inner.batches.front() else {
             return;
         };
-        if now.saturating_duration_since(oldest.at) < self.options.request_timeout()
-            || inner.broken.is_some()
-        {
+        let waited = now.saturating_duration_since(oldest.at);
+        self.look_for_script(&mut inner, waited);
+        if waited < self.options.request_timeout() || inner.broken.is_some() {
             return;
         }
         self.metrics.limits_hit[Limit::RequestTimeout].increment(1);
@@ -429,6 +442,7 @@ impl Link {
             inner.phase = next;
             inner.out = BytesMut::with_capacity(BUFFER_BYTES_MIN);
             inner.is_blocked = false;
+            inner.is_stuck = false;
             let written = std::mem::take(&mut inner.written);
             (inner.appended, inner.sent, inner.received) = (0, 0, 0);
             inner.batches.clear();
@@ -486,7 +500,7 @@ impl Link {
 
 impl Inner {
     /// Scripts that wait for their replies and that the shard may have.
-    fn scripts_under_way(&self) -> usize {
+    pub(super) fn scripts_under_way(&self) -> usize {
         let written = self.written;
         let may_run = |expected: &&Expected| match expected {
             Expected::Reply(pending) => pending.is_script && pending.end <= written,

@@ -11,7 +11,7 @@
 //! * [`pinned`]: connections that one transaction has for itself, from a bounded pool;
 //! * [`reader`]: its incoming half, from bytes to replies;
 //! * [`wakeups`]: news of transactions that have ended;
-//! * [`orphans`]: scripts that were given up;
+//! * [`orphans`]: scripts that were given up; [`busy`]: those that keep a shard from all else;
 //! * [`request`]: what is remembered of a request until its reply is there;
 //! * [`connect`]: opening either, with the same greeting;
 //! * [`gauges`]: what links add to the gauges of their shard; [`options`]: their settings.
@@ -20,6 +20,7 @@
 
 mod afar;
 pub mod armed;
+mod busy;
 mod checks;
 mod circuit;
 pub mod connect;
@@ -40,6 +41,7 @@ use std::fmt;
 use std::rc::Rc;
 
 pub use armed::Armed;
+pub use busy::Busy;
 pub use connect::Dial;
 #[cfg(test)]
 pub(crate) use connect::MAP;
@@ -107,6 +109,13 @@ impl Failure {
             Self::NeverSent(_) => ErrorKind::ShardDown,
             Self::MaybeSent(_) => ErrorKind::ReplyLost,
         }
+    }
+}
+
+impl Cause {
+    /// The shard's own error, if that is all there is to say.
+    pub fn told(&self) -> Option<&str> {
+        self.told.as_deref()
     }
 }
 

@@ -220,6 +220,7 @@ impl Dispatcher {
         if self.must_wait_behind_writes(spec) {
             return Flow::Wait;
         }
+        self.session.times(spec.id);
         match spec.treatment {
             Treatment::Route | Treatment::Cross(_) => self.route(spec, command),
             Treatment::Script => {
@@ -264,6 +265,7 @@ impl Dispatcher {
         if let Some(queue) = &mut self.multi {
             queue.mark_broken();
         }
+        self.session.times_nothing();
         self.session.reply(|out| build::error(out, text));
         Flow::Next
     }

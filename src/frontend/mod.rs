@@ -24,6 +24,7 @@
 //! * [`whole`]: commands about the whole keyspace, or about every shard.
 
 pub mod access;
+mod busy;
 mod channels;
 pub mod client;
 mod clients;
@@ -35,6 +36,7 @@ pub mod gather;
 pub mod guards;
 pub mod hot;
 pub mod lane;
+pub mod latency;
 pub mod lockstep;
 pub mod multi;
 pub mod own;
@@ -44,6 +46,7 @@ pub mod refusal;
 pub mod roster;
 mod scripts;
 pub mod session;
+mod slot;
 pub mod slow;
 pub mod subscriber;
 pub mod tally;
@@ -100,6 +103,8 @@ pub struct Context {
     pub is_guarding: Cell<bool>,
     /// Whether it is looked at how long commands take.
     pub is_timing: Cell<bool>,
+    /// How long they take.
+    pub latencies: latency::Latencies,
     /// Those that took long.
     pub slow: Arc<slow::SlowLog>,
     /// Where spans go.

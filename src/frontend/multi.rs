@@ -15,7 +15,7 @@ use super::session::Want;
 use crate::backend::How;
 use crate::engine::{Answer, errors};
 use crate::failpoint;
-use crate::keyspace::{Channels, CommandSpec, Flag, Lookup, Own, Treatment};
+use crate::keyspace::{Channels, CommandSpec, Flag, Library, Lookup, Own, Treatment};
 use crate::metrics::{ErrorKind, Family, Label, Limit, Scope};
 use crate::resp::{Command, CommandScanner, Kind, Lane, Scan, build, is_error, kind};
 use crate::txn::plan::{Home, Misplaced, Plan};
@@ -47,8 +47,13 @@ impl Dispatcher {
             queue.mark_script();
         }
         let target = match spec.treatment {
-            Treatment::Own(Own::Exec) => return self.exec(),
-            Treatment::Own(Own::Discard) => return self.discard(),
+            Treatment::Own(own @ (Own::Exec | Own::Discard)) => {
+                self.session.times(spec.id);
+                return match own {
+                    Own::Exec => self.exec(),
+                    _ => self.discard(),
+                };
+            }
             Treatment::Own(Own::Multi) => {
                 return self.complain(ErrorKind::Command, fixed::NESTED_MULTI);
             }
@@ -70,9 +75,9 @@ impl Dispatcher {
                 Ok(target) => target,
                 Err(why) => return self.reject(why),
             },
-            Treatment::Own(Own::Ping | Own::Echo) | Treatment::Anywhere => {
-                Target::Whole(Home::Nowhere)
-            }
+            Treatment::Own(Own::Ping | Own::Echo)
+            | Treatment::Anywhere
+            | Treatment::Library(Library::Stats) => Target::Whole(Home::Nowhere),
             Treatment::Flush => Target::Everywhere,
             Treatment::Own(_) | Treatment::Whole(_) => Target::Own,
             Treatment::Library(_) => return self.reject(refusal::refused(spec, OF_LIBRARIES)),
@@ -121,6 +126,12 @@ impl Dispatcher {
         if queue.raw().len() + command.raw().len() > bytes_max {
             self.context.metrics.limits_hit[Limit::ClientInput].increment(1);
             return self.reject_as(ErrorKind::Limit, fixed::QUEUE_TOO_BIG);
+        }
+        let shard = target.shard();
+        if let Some(refused) =
+            shard.and_then(|shard| self.links[usize::from(shard)].dial.busy.refusal())
+        {
+            return self.reject_as(refused.kind(), refused.to_string());
         }
         if !queue.is_broken() {
             queue.push(command, target);

@@ -16,6 +16,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 
 use super::lane::Replies;
+use super::slot::{NO_COMMAND, Slot};
 use super::subscriber::Patience;
 use super::tally::Tally;
 use super::traced::Traces;
@@ -49,10 +50,13 @@ const MARKS: u64 = EXEC | MUTED | TRACED;
 pub struct Session {
     /// Unique in the process; `CLIENT ID`.
     pub id: u64,
-    turn: Rc<Turn>,
-    tally: Rc<Tally>,
+    pub(super) turn: Rc<Turn>,
+    pub(super) tally: Rc<Tally>,
     /// When the client was last read from or written to.
     active_at: Cell<Instant>,
+    /// The command that is being dealt with, if its time is to be taken, and when it was read.
+    pub(super) command: Cell<u32>,
+    pub(super) read_at: Cell<Instant>,
     /// Whether the next command needs more than usual: some of what follows is set.
     pub(super) is_special: Cell<bool>,
     pub(super) replies: Cell<Replies>,
@@ -94,11 +98,6 @@ struct Io {
     full_since: Option<Instant>,
 }
 
-enum Slot {
-    Waiting,
-    Ready(Bytes),
-}
-
 impl Session {
     /// A session over this connection. `bytes_max`: no more commands are handled while more than
     /// that is owed to the client, or expected to be. A client to which several times that much
@@ -130,6 +129,8 @@ impl Session {
         Rc::new(Self {
             id,
             active_at: Cell::new(turn.tick()),
+            command: Cell::new(NO_COMMAND),
+            read_at: Cell::new(turn.now()),
             is_special: Cell::new(false),
             replies: Cell::default(),
             lane: Cell::new(None),
@@ -145,7 +146,7 @@ impl Session {
     /// Takes the next slot; its number is for [`ReplySink`].
     pub fn open_slot(&self) -> u64 {
         let mut io = self.io.borrow_mut();
-        io.ring.push_back(Slot::Waiting);
+        io.ring.push_back(Slot::Waiting(self.timed()));
         let muted = if self.is_muted() { MUTED } else { 0 };
         let number = io.head + io.ring.len() as u64 - 1;
         if self.traces.is_next() {
@@ -182,6 +183,7 @@ impl Session {
 
     /// Answers the next command at once, in its place.
     pub fn reply(self: &Rc<Self>, write: impl FnOnce(&mut BytesMut)) {
+        self.took(self.timed(), false);
         if !self.is_muted() {
             self.tell(write);
         }
@@ -228,9 +230,11 @@ impl Session {
         if index > 0 {
             if let Some(slot) = io.ring.get_mut(index as usize) {
                 io.ready_bytes += reply.len();
+                self.answered(slot);
                 *slot = Slot::Ready(Bytes::copy_from_slice(reply));
             }
-        } else if io.ring.pop_front().is_some() {
+        } else if let Some(slot) = io.ring.pop_front() {
+            self.answered(&slot);
             io.out.extend_from_slice(reply);
             io.head += 1;
             io.drain_ring();
@@ -410,7 +414,9 @@ impl Session {
         let read = pin!(io.stream.read_buf(buffer)).poll(task);
         if let Poll::Ready(Ok(count)) = read {
             self.tally.received(count);
-            self.active_at.set(self.turn.now());
+            let now = self.turn.tick();
+            self.active_at.set(now);
+            self.read_at.set(now);
         }
         read
     }

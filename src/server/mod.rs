@@ -33,6 +33,7 @@ use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 
+use crate::backend::Busy;
 use crate::config::{Address, Config};
 use crate::engine::channels::audience::Audience;
 use crate::engine::sources::Sources;
@@ -41,6 +42,7 @@ use crate::frontend::ServerInfo;
 use crate::frontend::access::{self, Gate};
 use crate::frontend::guards::Buffered;
 use crate::frontend::hot::HotKeys;
+use crate::frontend::latency::Latencies;
 use crate::frontend::refusal::fixed;
 use crate::frontend::roster::Roster;
 use crate::frontend::slow::SlowLog;
@@ -110,6 +112,7 @@ pub(crate) struct Common {
     pub gate: Arc<Gate>,
     pub clients: Arc<AtomicUsize>,
     pub slow: Arc<SlowLog>,
+    pub latencies: Latencies,
     pub hot: Arc<HotKeys>,
     /// Bytes that wait, over all workers.
     pub buffered: Arc<Buffered>,
@@ -120,6 +123,8 @@ pub(crate) struct Common {
     pub readiness: Readiness,
     /// By shard.
     pub standings: Arc<[standing::Standing]>,
+    /// By shard.
+    pub busy: Arc<[Busy]>,
 }
 
 /// A client that was accepted.
@@ -203,6 +208,7 @@ impl Server {
             .map(|(address, metrics)| standing::Standing::new(address, metrics, &readiness))
             .collect();
         let (sender, live) = watch::channel(Arc::clone(&config));
+        let ids = learned.table.ids();
         let common = Common {
             live,
             metrics,
@@ -224,11 +230,13 @@ impl Server {
             missing: learned.missing.into(),
             readiness: readiness.clone(),
             slow: Arc::default(),
+            latencies: Latencies::new(config.workers_effective(), ids),
             hot: Arc::default(),
             buffered: Arc::default(),
             tracer,
             acceptor,
             standings,
+            busy: config.shards.iter().map(|_| Busy::default()).collect(),
             config,
         };
         let settings = Adjuster::new(sender, &common);

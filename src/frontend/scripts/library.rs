@@ -26,6 +26,14 @@ impl Dispatcher {
         if !self.session.is_now(Want::Idle) {
             return Flow::Wait;
         }
+        if what == Library::Stats {
+            return self.function_stats(command);
+        }
+        if what != Library::Kill
+            && let Some(flow) = self.refuse_while_busy()
+        {
+            return flow;
+        }
         match what {
             Library::Load => {
                 let source = command.arg(2).unwrap_or_default();
@@ -182,9 +190,7 @@ fn on_all(replies: &[Bytes], known: &[bool], out: &mut BytesMut) {
 /// behind the script that is to be killed. One that was killed is success; otherwise what speaks
 /// against it counts for more than that nothing runs.
 async fn kill(engine: &Rc<Engine>, raw: &[u8]) -> BytesMut {
-    let shards = 0..engine.shards();
-    let answers =
-        futures::future::join_all(shards.map(|shard| engine.link(shard).dial.ask_apart(raw))).await;
+    let answers = engine.ask_apart(raw).await;
     let mut idle = None;
     let (mut killed, mut worst) = (None, None);
     for answer in answers {
