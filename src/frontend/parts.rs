@@ -9,7 +9,7 @@ use std::task::{Context as Task, Waker};
 
 use bytes::BytesMut;
 
-use super::session::{EXEC, Io, MUTED, Session};
+use super::session::{EXEC, Io, MARKS, Session};
 use super::slot::Slot;
 use crate::backend::{Failure, ReplySink};
 use crate::engine::errors;
@@ -96,7 +96,7 @@ impl Io {
 
 impl Session {
     fn index(io: &Io, number: u64) -> Option<usize> {
-        let index = (number & !(EXEC | MUTED)).checked_sub(io.head)?;
+        let index = (number & !MARKS).checked_sub(io.head)?;
         (index < io.ring.len() as u64).then_some(index as usize)
     }
 
@@ -155,7 +155,7 @@ impl ReplySink for Session {
     }
 
     fn takes_parts(&self, number: u64) -> bool {
-        number & (EXEC | MUTED) == 0
+        number & MARKS == 0
     }
 
     fn part(self: Rc<Self>, number: u64, part: &[u8]) {

@@ -20,6 +20,7 @@ use super::parts::Parts;
 use super::slot::{NO_COMMAND, Slot};
 use super::subscriber::Patience;
 use super::tally::Tally;
+use super::traced::Traces;
 pub use super::want::Want;
 use crate::metrics::Limit;
 use crate::resp::Lane;
@@ -37,7 +38,11 @@ const CUT_OFF_TIMES: usize = 4;
 /// Set in the number of a slot whose command is an EXEC: its failure is told differently.
 pub(super) const EXEC: u64 = 1 << 63;
 /// Set in the number of a slot whose reply the client does not want.
-pub(super) const MUTED: u64 = 1 << 62;
+const MUTED: u64 = 1 << 62;
+/// Set in the number of a slot whose command is traced.
+const TRACED: u64 = 1 << 61;
+/// All of these.
+pub(super) const MARKS: u64 = EXEC | MUTED | TRACED;
 
 /// The half of a connection that others see: replies come in here.
 pub struct Session {
@@ -51,12 +56,13 @@ pub struct Session {
     pub(super) command: Cell<u32>,
     pub(super) read_at: Cell<Instant>,
     /// Whether the next command needs more than usual: some of what follows is set.
-    is_special: Cell<bool>,
-    replies: Cell<Replies>,
+    pub(super) is_special: Cell<bool>,
+    pub(super) replies: Cell<Replies>,
     /// To be entered before the next command.
-    lane: Cell<Option<Lane>>,
+    pub(super) lane: Cell<Option<Lane>>,
     /// Whether messages of channels may come for it at any time.
     is_listening: Cell<bool>,
+    pub(super) traces: Traces,
     /// Bytes of input that the client's task keeps.
     input_bytes: Cell<usize>,
     pub(super) io: RefCell<Io>,
@@ -129,6 +135,7 @@ impl Session {
             replies: Cell::default(),
             lane: Cell::new(None),
             is_listening: Cell::new(false),
+            traces: Traces::default(),
             input_bytes: Cell::new(0),
             turn,
             tally,
@@ -136,64 +143,17 @@ impl Session {
         })
     }
 
-    /// Whether the next command needs more than usual: [`Session::take_lane`],
-    /// [`Session::begin_command`], [`Session::end_command`].
-    pub fn is_special(&self) -> bool {
-        self.is_special.get()
-    }
-
-    /// The lane is to be entered before the next command.
-    pub fn enter_lane(&self, lane: Lane) {
-        self.lane.set(Some(lane));
-        self.is_special.set(true);
-    }
-
-    /// The lane that is to be entered now.
-    pub fn take_lane(&self) -> Option<Lane> {
-        self.lane.take()
-    }
-
-    /// The client wants these replies from now on. While it wants none, there are none to skip.
-    pub fn set_replies(&self, replies: Replies) {
-        if (self.replies.get(), replies) != (Replies::Off, Replies::SkipNext) {
-            self.replies.set(replies);
-        }
-        self.is_special.set(true);
-    }
-
-    /// The client wants replies again, but for one that it has given up already.
-    pub fn speak_again(&self) {
-        if self.replies.get() == Replies::Off {
-            self.replies.set(Replies::On);
-        }
-    }
-
-    /// A command is to be dealt with.
-    pub fn begin_command(&self) {
-        if self.replies.get() == Replies::SkipNext {
-            self.replies.set(Replies::Skip);
-        }
-    }
-
-    /// It was dealt with.
-    pub fn end_command(&self) {
-        if self.replies.get() == Replies::Skip {
-            self.replies.set(Replies::On);
-        }
-        let is_usual = self.replies.get() == Replies::On;
-        self.is_special.set(!is_usual || self.lane.get().is_some());
-    }
-
-    fn is_muted(&self) -> bool {
-        matches!(self.replies.get(), Replies::Off | Replies::Skip)
-    }
-
     /// Takes the next slot; its number is for [`ReplySink`].
     pub fn open_slot(&self) -> u64 {
         let mut io = self.io.borrow_mut();
         io.ring.push_back(Slot::Waiting(self.timed()));
         let muted = if self.is_muted() { MUTED } else { 0 };
-        (io.head + io.ring.len() as u64 - 1) | muted
+        let number = io.head + io.ring.len() as u64 - 1;
+        if self.traces.is_next() {
+            self.traces.attach(number);
+            return number | muted | TRACED;
+        }
+        number | muted
     }
 
     /// A slot for an EXEC that runs natively on a shard.
@@ -211,12 +171,14 @@ impl Session {
     /// Whether nothing was asked for behind this slot.
     pub fn is_last(&self, number: u64) -> bool {
         let io = self.io.borrow();
-        (number & !(EXEC | MUTED)) + 1 == io.head + io.ring.len() as u64
+        (number & !MARKS) + 1 == io.head + io.ring.len() as u64
     }
 
     /// Gives back the slot that was opened last, since nothing was sent after all.
     pub fn drop_slot(&self) {
-        self.io.borrow_mut().ring.pop_back();
+        let mut io = self.io.borrow_mut();
+        io.ring.pop_back();
+        self.traces.detach(io.head + io.ring.len() as u64);
     }
 
     /// Answers the next command at once, in its place.
@@ -256,9 +218,13 @@ impl Session {
     pub fn complete(self: &Rc<Self>, number: u64, reply: &[u8]) {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
-        let Some(index) = (number & !(EXEC | MUTED)).checked_sub(io.head) else {
+        let Some(index) = (number & !MARKS).checked_sub(io.head) else {
             return;
         };
+        if number & TRACED != 0 {
+            let asked_at = self.turn.asked_at();
+            self.traces.end(number & !MARKS, reply, asked_at);
+        }
         let reply = if number & MUTED == 0 { reply } else { b"" };
         io.learn(io.begun(index) + reply.len());
         if index > 0 {
