@@ -20,7 +20,7 @@
 //!
 //! Known to all workers. One task asks at a time, so it costs one connection.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ struct Known {
     /// What the shard said.
     told: Mutex<Arc<str>>,
     is_asking: AtomicBool,
+    /// Scripts that have ended: an answer that was asked for before counts no more.
+    ended: AtomicU64,
 }
 
 /// Whether this reply of a shard says that it is busy.
@@ -67,6 +69,12 @@ impl Busy {
     pub fn refusal(&self) -> Option<Failure> {
         let told = self.told()?;
         Some(Failure::NeverSent(Cause::of_shard(&*told, &told)))
+    }
+
+    /// What kept the shard busy has been answered.
+    pub(super) fn is_over(&self) {
+        self.0.ended.fetch_add(1, Ordering::Relaxed);
+        self.0.is_busy.store(false, Ordering::Relaxed);
     }
 
     fn set(&self, reply: &[u8]) {
@@ -91,13 +99,18 @@ struct Asking(Busy);
 impl Asking {
     /// A shard that gives no answer is not known to be busy: it has not come to say so, or is down.
     async fn until_it_is_not(&self, dial: &Dial) {
-        while let Ok(reply) = dial.ask_apart(PING).await
-            && tells(&reply)
-        {
-            if !self.0.0.is_busy.load(Ordering::Relaxed) {
-                tracing::warn!(shard = dial.address, "the shard is busy with a script");
+        let known = &*self.0.0;
+        loop {
+            let ended = known.ended.load(Ordering::Relaxed);
+            let Some(reply) = dial.ask_apart(PING).await.ok().filter(|reply| tells(reply)) else {
+                return;
+            };
+            if known.ended.load(Ordering::Relaxed) == ended {
+                if !known.is_busy.load(Ordering::Relaxed) {
+                    tracing::warn!(shard = dial.address, "the shard is busy with a script");
+                }
+                self.0.set(&reply);
             }
-            self.0.set(&reply);
             tokio::time::sleep(ASK_AGAIN).await;
         }
     }
@@ -143,7 +156,7 @@ mod tests {
             refusal.as_deref(),
             Some("BUSY Redis is busy running a script.")
         );
-        drop(Asking(busy.clone()));
+        busy.is_over();
         assert!(busy.told().is_none());
     }
 

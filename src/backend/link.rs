@@ -392,7 +392,9 @@ impl Link {
             Busy::look(&self.dial);
         }
         inner.received += 1;
-        inner.is_stuck = false;
+        if std::mem::take(&mut inner.is_stuck) {
+            self.dial.busy.is_over();
+        }
         if let Some(batch) = inner.batches.front() {
             self.turn.answers(batch.at);
         }

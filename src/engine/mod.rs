@@ -66,7 +66,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::backend::{Armed, Failure, How, Isolation, Link, Pool, Wakeups};
+use crate::backend::{Armed, How, Isolation, Link, Pool, Wakeups};
 use crate::failpoint;
 use crate::metrics::{Limit, Metrics, Outcome as Told, Scope, Step};
 use crate::resp::{self, Lane, Protocol};

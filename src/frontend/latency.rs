@@ -327,7 +327,8 @@ mod tests {
         one.note(1, at(0), at(2), Some(at(1)));
         other.note(1, begin, at(4), Some(begin));
         other.note(9, begin, at(1), None);
-        (one.put_down(), other.put_down());
+        one.put_down();
+        other.put_down();
         let sum = all.sum(1).unwrap_or_default();
         assert_eq!(
             (sum.calls(), sum.nanos, sum.at_shards),

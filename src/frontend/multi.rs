@@ -160,7 +160,12 @@ impl Dispatcher {
         };
         if queue.is_broken() {
             self.unwatch();
-            return self.complain(ErrorKind::Aborted, fixed::EXECABORT);
+            let text =
+                self.context.engine.busy().map(|refused| {
+                    format!("EXECABORT Transaction discarded because of: {refused}")
+                });
+            let text = text.as_deref().unwrap_or(fixed::EXECABORT);
+            return self.complain(ErrorKind::Aborted, text);
         }
         if self.watching.is_some() && !self.session.is_now(Want::Idle) {
             self.multi = Some(queue);

@@ -147,7 +147,7 @@ impl Dispatcher {
         command: &Command<'_>,
     ) -> Result<Form, Option<Misplaced>> {
         match code {
-            Code::Text(source) if guard::can_call(source) => {
+            Code::Text(source) if guard::can_touch(source, &self.context.table) => {
                 let raw = as_eval(spec, command, &guard::guarded(source));
                 Ok(Form::Guarded(raw, source.clone()))
             }
