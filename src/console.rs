@@ -8,6 +8,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::task::{LocalSet, spawn_local};
 
+use crate::backend::Busy;
 use crate::config::{Config, Loaded, LogLevel, Origin};
 use crate::engine::Engine;
 use crate::metrics::Metrics;
@@ -82,6 +83,7 @@ pub async fn run(config: Config, options: Options) -> Result<Answer, Failure> {
     let metrics = Arc::new(Metrics::new(&config.shards)?);
     let asking = async move {
         let turn = Rc::new(Turn::default());
+        let busy: Vec<Busy> = config.shards.iter().map(|_| Busy::default()).collect();
         let engine = server::engine(
             &config,
             &Knobs::new(&config),
@@ -89,6 +91,7 @@ pub async fn run(config: Config, options: Options) -> Result<Answer, Failure> {
             Arc::default(),
             &turn,
             None,
+            &busy,
         );
         spawn_local(Rc::clone(&turn).flush_for_ever());
         spawn_local(tick(Rc::clone(&engine), turn));

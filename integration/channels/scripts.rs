@@ -143,3 +143,58 @@ fn a_script_that_was_given_up_is_ended() {
     shard.client().call(&["SCRIPT", "KILL"]);
     eventually("the shard serves again", LIMIT, &mut is_served);
 }
+
+/// A shard that is busy with a script says so, in its own words, to whoever needs it, behind that
+/// script or on another connection; nobody else notices; and the script can be ended.
+#[test]
+fn a_busy_shard_says_so() {
+    let cluster = Cluster::start(&Options {
+        proxy: vec![("workers".into(), "2".into())],
+        ..Options::default()
+    });
+    cluster.expect_log("busy with a script");
+    let shards = cluster.shards().len();
+    let (busy, well) = (key_on("k", 0, shards), key_on("k", 1, shards));
+    let mut clients = [cluster.client(), cluster.client(), cluster.client()];
+    clients[1].call(&["CONFIG", "SET", "busy-reply-threshold", "10"]);
+    let forever = encode(&["EVAL", "while true do end", "1", &busy]);
+    clients[0].send(&forever).expect("sent");
+    for client in &mut clients[1..] {
+        let mut says = |words: &[&str]| client.value(words).error().unwrap_or_default();
+        eventually("PING is refused", LIMIT, || {
+            says(&["PING"]).starts_with("BUSY ")
+        });
+        let told = cluster.shards()[0].client().value(&["PING"]).error();
+        let told = told.expect("it is busy");
+        for words in [
+            &["GET", &busy][..],
+            &["DBSIZE"],
+            &["FLUSHALL"],
+            &["SCRIPT", "LOAD", "return 1"],
+            &["CONFIG", "SET", "maxmemory", "0"],
+        ] {
+            assert_eq!(says(words), told, "{words:?}");
+        }
+        assert!(says(&["FUNCTION", "KILL"]).starts_with("BUSY "));
+        assert_eq!(says(&["SET", &well, "1"]), "");
+        client.say("MULTI");
+        client.value(&["SET", &busy, "1"]);
+        let discarded = format!("EXECABORT Transaction discarded because of: {told}");
+        let error = client.say("EXEC").error().unwrap_or_default();
+        assert!(error.starts_with(&discarded), "{error}");
+        assert_eq!(client.value(&["GET", &well]), Value::Bulk(b"1".to_vec()));
+    }
+    let stats = clients[1].call(&["FUNCTION", "STATS"]).text();
+    assert!(stats.contains("duration_ms"), "what runs is told: {stats}");
+    assert_eq!(clients[1].call(&["SCRIPT", "KILL"]).raw, b"+OK\r\n");
+    let ended = clients[0].read().expect("a reply").value.error();
+    assert!(ended.unwrap_or_default().contains("killed by user"));
+    eventually("PING is answered", LIMIT, || {
+        clients[2].call(&["PING"]).raw == b"+PONG\r\n"
+    });
+    assert_eq!(clients[0].value(&["SET", &busy, "1"]).error(), None);
+    assert_eq!(
+        cluster.proxies()[0].metric("lockstep_limits_hit_total", "request_timeout"),
+        0.0
+    );
+}

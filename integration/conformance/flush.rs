@@ -67,6 +67,52 @@ fn a_flush_takes_the_clients_keys_and_nothing_of_ours() {
     }
 }
 
+/// I6: the clients' keys change places, and nothing of ours does, on either way.
+#[test]
+fn a_swap_moves_the_clients_keys_and_nothing_of_ours() {
+    for (native, (one, other)) in [(false, ("0", "5")), (true, ("5", "0")), (false, ("5", "7"))] {
+        let mut shard = furnished();
+        let swap = format!("SWAPDB {one} {other}");
+        shard.prepare(&id("t1"), &intent("*", &[&swap]));
+        let mut before = ours(&mut shard);
+        if native {
+            let mut raw = BytesMut::new();
+            script::append_native(&mut raw, [script::SWAPDB, one.as_bytes(), other.as_bytes()]);
+            let apply = ApplyPinned {
+                id: &id("t1"),
+                keys: &[b"*"],
+                commands: &raw,
+                commands_len: 1,
+            };
+            let mut out = BytesMut::new();
+            apply.append(&mut out);
+            shard.client.send(&out);
+            let replies = shard.client.replies(apply.replies());
+            let exec = answer::exec(replies.last().expect("EXEC's"), apply.marks());
+            assert_eq!(exec, answer::Exec::Ran(vec![b"+OK\r\n".as_slice()]));
+        } else {
+            let (applied, replies) = shard.apply(&id("t1"));
+            assert_eq!(applied, Applied::Now);
+            assert_eq!(replies, [b"+OK\r\n"]);
+        }
+        let mut after = ours(&mut shard);
+        for changed in ["__lockstep:settling", "__lockstep:txn:t1"] {
+            before.remove(changed.as_bytes());
+            assert!(after.remove(changed.as_bytes()).is_some(), "{changed}");
+        }
+        assert_eq!(after, before, "{swap}");
+        let (here, there) = match [one, other].contains(&"0") {
+            true => ("*3\r\n$-1\r\n$-1\r\n$1\r\n1\r\n", ":2\r\n"),
+            false => ("*3\r\n$1\r\n1\r\n$1\r\n1\r\n$-1\r\n", ":0\r\n"),
+        };
+        assert_eq!(shard.text("MGET a b c"), here, "{swap}");
+        shard.text("SELECT 5");
+        assert_eq!(shard.text("DBSIZE"), there, "{swap}");
+        shard.text("SELECT 0");
+        assert_eq!(shard.release(&id("t1"), Leave::Nothing), Released::Done);
+    }
+}
+
 /// The same between MULTI and EXEC, where scripts may have been lost.
 #[test]
 fn a_flush_runs_natively_without_loaded_scripts() {

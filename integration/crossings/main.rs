@@ -3,7 +3,9 @@
 //!
 //! - `nothing_moved_is_lost_or_doubled`: elements of lists, members of sets, whole values, for
 //!   `LOCKSTEP_CROSSINGS_SECONDS` (4 unless told);
-//! - `waiting_for_a_move`: BLMOVE and BRPOPLPUSH, and all that ends their waiting.
+//! - `waiting_for_a_move`: BLMOVE and BRPOPLPUSH, and all that ends their waiting;
+//! - `moves_are_those_of_one_redis_whatever_is_set`: with a fence, without isolation, as a user who
+//!   may not everything, and by clients that want no replies.
 
 // A test program has no outside that could reach its items.
 #![allow(unreachable_pub)]
@@ -15,6 +17,7 @@ mod lists;
 mod locks;
 mod names;
 mod sets;
+mod settings;
 mod waits;
 
 use std::sync::atomic::{AtomicBool, Ordering};

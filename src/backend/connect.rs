@@ -9,11 +9,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use super::Cause;
 use super::options::{Access, Credentials};
+use super::{Busy, Cause};
 use crate::resp::{Lane, Limits, Protocol, ReplyScanner, as_bulk, build, error_text, is_error};
 use crate::transport::Stream;
 use crate::transport::tls::Connector;
+use crate::transport::verdict::{Peer, explain};
 
 /// How to reach one shard.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub struct Dial {
     /// The shard's part in the shard map. A shard that notes another is not available, one that
     /// notes none is made to. None: nobody asks.
     pub member: Option<Rc<str>>,
+    /// Whether the shard is busy.
+    pub busy: Busy,
 }
 
 /// Where a shard notes its part in the shard map; the name is that of `txn::names`, held equal by
@@ -102,7 +105,7 @@ impl Dial {
             let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
             tls.connect(host.trim_matches(['[', ']']), stream).await
         };
-        opened.await.map_err(|error| error.to_string())
+        opened.await.map_err(|error| explain(&error, Peer::Shard))
     }
 
     async fn in_time<T>(
@@ -193,7 +196,8 @@ async fn exchange(
     request: &[u8],
     replies: usize,
 ) -> Result<Vec<Bytes>, String> {
-    let text = |error: std::io::Error| error.to_string();
+    // Of TLS 1.3, a certificate of ours that is not accepted comes back as late as this.
+    let text = |error: std::io::Error| explain(&error, Peer::Shard);
     stream.write_all(request).await.map_err(text)?;
     stream.flush().await.map_err(text)?;
     let mut buffer = BytesMut::with_capacity(1024);

@@ -116,6 +116,12 @@ impl Hold {
         self.held.len()
     }
 
+    /// Whether pieces of split reads wait for the end of their batch.
+    pub(super) fn awaits_epoch(&self) -> bool {
+        let is_piece = |awaiting: &Awaiting| awaiting.isolation == Isolation::Epoch;
+        self.awaiting.iter().any(is_piece)
+    }
+
     /// A batch has ended with this look at what settles: who may leave does.
     pub(super) fn release(&mut self, settling: Settling<'_>, buffer: &[u8]) {
         if settling == Settling::Nothing {
@@ -201,8 +207,9 @@ impl Hold {
 
 /// Errors that say that the server has not looked at any data.
 fn tells_nothing(frame: &[u8]) -> bool {
-    const BEFORE: [&[u8]; 7] = [
+    const BEFORE: [&[u8]; 8] = [
         b"BUSY",
+        b"EXECABORT",
         b"LOADING",
         b"OOM",
         b"READONLY",

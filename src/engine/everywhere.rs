@@ -13,7 +13,7 @@ use super::Engine;
 use super::ask_over;
 use super::inbox::Inbox;
 use super::lanes::Links;
-use crate::backend::{Failure, How, Isolation, ReplySink};
+use crate::backend::{Cause, Failure, How, Isolation, ReplySink};
 use crate::resp::{self, build};
 use crate::txn::names;
 
@@ -173,6 +173,18 @@ impl Engine {
         (0..self.shards()).for_each(|shard| self.load_scripts(shard));
     }
 
+    /// What every shard says to this over a connection of its own.
+    pub async fn ask_apart(&self, request: &[u8]) -> Vec<Result<Bytes, Cause>> {
+        let shards = 0..self.shards();
+        let asked = shards.map(|shard| self.link(shard).dial.ask_apart(request));
+        futures::future::join_all(asked).await
+    }
+
+    /// Why what needs every shard is refused now: one is busy with a script.
+    pub fn busy(&self) -> Option<Failure> {
+        (0..self.shards()).find_map(|shard| self.link(shard).dial.busy.refusal())
+    }
+
     fn tell(&self, failure: &Failure) -> BytesMut {
         self.metrics.errors[failure.kind()].increment(1);
         told(failure)
@@ -274,7 +286,9 @@ impl Engine {
 fn one_failed(failure: &Failure) -> String {
     match failure {
         Failure::NeverSent(cause) => {
-            format!("ERR {cause}; the command was sent to the other shards only")
+            let text = cause.told().map(str::to_owned);
+            let text = text.unwrap_or_else(|| format!("ERR {cause}"));
+            format!("{text}; the command was sent to the other shards only")
         }
         Failure::MaybeSent(_) => failure.to_string(),
     }

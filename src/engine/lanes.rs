@@ -147,7 +147,7 @@ pub fn too_many() -> Failure {
 mod tests {
     use super::*;
     use crate::backend::link::{LinkOptions, LinkValues};
-    use crate::backend::{Access, Credentials, Dial};
+    use crate::backend::{Access, Busy, Credentials, Dial};
     use crate::config::Address;
     use crate::metrics::Metrics;
     use crate::resp::Limits;
@@ -165,6 +165,7 @@ mod tests {
             }),
             scripts: Rc::new([]),
             member: None,
+            busy: Busy::default(),
         };
         let options = LinkOptions::new(LinkValues {
             request_timeout: Duration::from_secs(1),

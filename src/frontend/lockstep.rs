@@ -30,7 +30,13 @@ const HELP: &[&str] = &[
     "    when the lockstep that began it is gone for good. DRYRUN changes nothing.",
     "SLOWLOG GET [<count>] | LEN | RESET",
     "    Commands that took slowlog-slower-than-ms or longer: id, time, microseconds, those of them",
-    "    that were the shard's (-1: a transaction), arguments, client.",
+    "    that were the shard's (-1: a transaction), arguments, client, its address.",
+    "TRACE <traceparent> [<tracestate>]",
+    "    The next command of this connection, or all from the next MULTI to its EXEC, is part of this",
+    "    trace (W3C Trace Context). Inside MULTI: the transaction that it stands in.",
+    "LATENCY [<command> ...]",
+    "    How long commands took since CONFIG RESETSTAT: calls, microseconds, those of them that were",
+    "    the shards'. LATENCY HISTOGRAM has the distribution.",
     "HOTKEYS [<count> | RESET]",
     "    Keys asked for most, by a sample of one command in hotkeys-sample: key, samples, how many",
     "    of these may be another key's.",
@@ -59,6 +65,12 @@ impl Dispatcher {
 
     /// Answers when the shards have; nothing of this client overtakes it.
     pub(super) fn lockstep(&mut self, command: &Command<'_>) -> Flow {
+        if Self::is_trace(command) {
+            return self.trace_next(command);
+        }
+        if Self::is_trace(command) {
+            return self.trace_next(command);
+        }
         if self.multi.is_some() {
             return self.reject(fixed::NO_MULTI);
         }
@@ -83,7 +95,7 @@ impl Dispatcher {
 }
 
 impl Dispatcher {
-    /// SLOWLOG and HOTKEYS, answered from what is here; None for anything else, also if its
+    /// SLOWLOG, LATENCY and HOTKEYS, answered from what is here; None for anything else, also if its
     /// arguments make no sense.
     fn look(&self, command: &Command<'_>) -> Option<BytesMut> {
         let context = &self.context;
@@ -100,6 +112,14 @@ impl Dispatcher {
             (b"slowlog", Some(b"reset"), 3) => {
                 context.slow.reset();
                 build::status(&mut out, "OK");
+            }
+            (b"latency", _, _) => {
+                let names: Vec<&[u8]> = command.args().skip(2).collect();
+                let protocol = self.lane.protocol;
+                context.tally.stopwatch.put_down();
+                out = context
+                    .latencies
+                    .show_shares(&context.table, &names, protocol);
             }
             (b"hotkeys", Some(b"reset"), 3) => {
                 context.hot.reset();

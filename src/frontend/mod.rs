@@ -20,9 +20,11 @@
 //! * [`want`]: what a session waits for before it goes on;
 //! * [`watch`]: WATCH, UNWATCH, and EXEC of a client that watches;
 //! * [`tally`]: what sessions count;
+//! * [`traced`]: commands and transactions that are traced;
 //! * [`whole`]: commands about the whole keyspace, or about every shard.
 
 pub mod access;
+mod busy;
 mod channels;
 pub mod client;
 mod clients;
@@ -34,18 +36,22 @@ pub mod gather;
 pub mod guards;
 pub mod hot;
 pub mod lane;
+pub mod latency;
 pub mod lockstep;
 pub mod multi;
 pub mod own;
+mod parts;
 mod patience;
 mod pausing;
 pub mod refusal;
 pub mod roster;
 mod scripts;
 pub mod session;
+mod slot;
 pub mod slow;
 pub mod subscriber;
 pub mod tally;
+mod traced;
 mod tracking;
 mod waiting;
 mod want;
@@ -65,6 +71,7 @@ use crate::engine::channels::Hub;
 use crate::engine::sources::Shown;
 use crate::keyspace::{CommandTable, Topology};
 use crate::metrics::Metrics;
+use crate::traces::Tracer;
 use crate::turn::Turn;
 
 /// What all sessions of a worker share.
@@ -97,8 +104,12 @@ pub struct Context {
     pub is_guarding: Cell<bool>,
     /// Whether it is looked at how long commands take.
     pub is_timing: Cell<bool>,
+    /// How long they take.
+    pub latencies: latency::Latencies,
     /// Those that took long.
     pub slow: Arc<slow::SlowLog>,
+    /// Where spans go.
+    pub tracer: Arc<Tracer>,
     /// Commands that may have been looked at for their keys.
     pub sampled: Cell<usize>,
     /// The keys that are asked for most.

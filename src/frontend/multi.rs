@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::dispatch::{Dispatcher, Flow};
 use super::gather::scanned_before;
@@ -15,8 +15,8 @@ use super::session::Want;
 use crate::backend::How;
 use crate::engine::{Answer, errors};
 use crate::failpoint;
-use crate::keyspace::{Channels, CommandSpec, Flag, Lookup, Own, Treatment};
-use crate::metrics::{ErrorKind, Family, Limit};
+use crate::keyspace::{Channels, CommandSpec, Flag, Library, Lookup, Own, Treatment};
+use crate::metrics::{ErrorKind, Family, Label, Limit, Scope};
 use crate::resp::{Command, CommandScanner, Kind, Lane, Scan, build, is_error, kind};
 use crate::txn::plan::{Home, Misplaced, Plan};
 use crate::txn::queue::{Queue, Target};
@@ -47,8 +47,13 @@ impl Dispatcher {
             queue.mark_script();
         }
         let target = match spec.treatment {
-            Treatment::Own(Own::Exec) => return self.exec(),
-            Treatment::Own(Own::Discard) => return self.discard(),
+            Treatment::Own(own @ (Own::Exec | Own::Discard)) => {
+                self.session.times(spec.id);
+                return match own {
+                    Own::Exec => self.exec(),
+                    _ => self.discard(),
+                };
+            }
             Treatment::Own(Own::Multi) => {
                 return self.complain(ErrorKind::Command, fixed::NESTED_MULTI);
             }
@@ -70,9 +75,9 @@ impl Dispatcher {
                 Ok(target) => target,
                 Err(why) => return self.reject(why),
             },
-            Treatment::Own(Own::Ping | Own::Echo) | Treatment::Anywhere => {
-                Target::Whole(Home::Nowhere)
-            }
+            Treatment::Own(Own::Ping | Own::Echo)
+            | Treatment::Anywhere
+            | Treatment::Library(Library::Stats) => Target::Whole(Home::Nowhere),
             Treatment::Flush => Target::Everywhere,
             Treatment::Own(_) | Treatment::Whole(_) => Target::Own,
             Treatment::Library(_) => return self.reject(refusal::refused(spec, OF_LIBRARIES)),
@@ -122,6 +127,12 @@ impl Dispatcher {
             self.context.metrics.limits_hit[Limit::ClientInput].increment(1);
             return self.reject_as(ErrorKind::Limit, fixed::QUEUE_TOO_BIG);
         }
+        let shard = target.shard();
+        if let Some(refused) =
+            shard.and_then(|shard| self.links[usize::from(shard)].dial.busy.refusal())
+        {
+            return self.reject_as(refused.kind(), refused.to_string());
+        }
         if !queue.is_broken() {
             queue.push(command, target);
         }
@@ -149,7 +160,12 @@ impl Dispatcher {
         };
         if queue.is_broken() {
             self.unwatch();
-            return self.complain(ErrorKind::Aborted, fixed::EXECABORT);
+            let text =
+                self.context.engine.busy().map(|refused| {
+                    format!("EXECABORT Transaction discarded because of: {refused}")
+                });
+            let text = text.as_deref().unwrap_or(fixed::EXECABORT);
+            return self.complain(ErrorKind::Aborted, text);
         }
         if self.watching.is_some() && !self.session.is_now(Want::Idle) {
             self.multi = Some(queue);
@@ -222,6 +238,10 @@ impl Dispatcher {
             is_script: queue.has_script(),
         };
         let link = Rc::clone(self.link(shard));
+        if let Some(trace) = &self.trace {
+            trace.goes_to(shard, link.address());
+            trace.note("lockstep.scope", Scope::Single.text());
+        }
         if let Err(failure) =
             link.send(&[script::MULTI, queue.raw(), script::EXEC], how, sink, slot)
         {
@@ -255,6 +275,8 @@ impl Dispatcher {
             };
             let command = scanner.command(raw);
             let Lookup::Known(spec) = context.table.lookup(&command) else {
+                // No server knows LOCKSTEP TRACE, which has done its work.
+                plan.add_ready(Bytes::from_static(b"+OK\r\n"));
                 continue;
             };
             if let Some(why) = self.denied_at_exec(spec, &command) {

@@ -40,6 +40,7 @@ impl Dispatcher {
             Own::Hello | Own::Select => return self.switch(own, spec, command),
             Own::Reset => return self.reset(),
             Own::Watch => return self.watch(spec, command),
+            Own::Ping if let Some(flow) = self.refuse_while_busy() => return flow,
             _ => self.counted(Family::Local),
         };
         match own {

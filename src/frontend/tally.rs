@@ -4,11 +4,14 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use super::latency::Stopwatch;
 use crate::metrics::{ErrorKind, Limit, Metrics, Outcome, Scope};
 
 /// The counts of one worker's sessions.
 pub struct Tally {
     metrics: Arc<Metrics>,
+    /// How long their commands take.
+    pub(super) stopwatch: Stopwatch,
     received_bytes: Cell<u64>,
     sent_bytes: Cell<u64>,
     writes: Cell<u64>,
@@ -16,9 +19,10 @@ pub struct Tally {
 
 impl Tally {
     /// Nothing counted yet.
-    pub fn new(metrics: Arc<Metrics>) -> Self {
+    pub fn new(metrics: Arc<Metrics>, stopwatch: Stopwatch) -> Self {
         Self {
             metrics,
+            stopwatch,
             received_bytes: Cell::new(0),
             sent_bytes: Cell::new(0),
             writes: Cell::new(0),
@@ -53,6 +57,7 @@ impl Tally {
 
     /// Adds what was collected to the metrics.
     pub fn publish(&self) {
+        self.stopwatch.put_down();
         let metrics = &self.metrics;
         metrics
             .client_received_bytes

@@ -1,6 +1,7 @@
 //! How far each command works: what the compatibility table says, from what [`Treatment`] does.
 
 use super::keys::KeyRule;
+use super::services::Library;
 use super::table::{CommandSpec, CommandTable};
 use super::treatment::{Treatment, Whole};
 
@@ -66,7 +67,12 @@ pub fn served(spec: &CommandSpec) -> (Served, &'static str) {
         Treatment::Whole(whole) if whole.is_of_keys() => {
             (Served::Full, "over all shards; refused inside MULTI")
         }
+        Treatment::Whole(Whole::LatencyHistogram) => (
+            Served::Full,
+            "of lockstep itself: from the read to the reply",
+        ),
         Treatment::Whole(_) => (Served::Full, "over all shards"),
+        Treatment::Library(Library::Stats) => (Served::Full, ""),
         Treatment::Library(_) => (Served::Full, "on every shard; refused inside MULTI"),
         Treatment::Split(_) | Treatment::Anywhere | Treatment::Own(_) | Treatment::Channels(_) => {
             (Served::Full, "")

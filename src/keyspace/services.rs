@@ -54,6 +54,8 @@ pub enum Library {
     Change,
     /// SCRIPT KILL, FUNCTION KILL.
     Kill,
+    /// FUNCTION STATS.
+    Stats,
 }
 
 pub(super) fn by_name(name: &str, sub: &str) -> Option<Treatment> {
@@ -88,9 +90,10 @@ fn library(name: &str, sub: &str) -> Option<Treatment> {
         ("script", "flush") => Library::Forget,
         ("script", "exists") => Library::Exists,
         (_, "kill") => Library::Kill,
+        (_, "stats") => Library::Stats,
         ("function", "load" | "delete" | "flush" | "restore") => Library::Change,
         // Every library is on every shard.
-        ("function", "list" | "dump" | "stats") => return Some(Treatment::Anywhere),
+        ("function", "list" | "dump") => return Some(Treatment::Anywhere),
         (_, "") => return Some(Treatment::Anywhere),
         _ => return None,
     }))

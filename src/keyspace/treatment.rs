@@ -106,6 +106,10 @@ pub enum Whole {
     LatencyHistory,
     /// The newest sample of each event.
     LatencyLatest,
+    /// Lockstep's own.
+    LatencyHistogram,
+    /// Every shard, and lockstep itself.
+    ResetStat,
     /// As far as it does no harm.
     Debug,
     /// Sent to every shard as it is; one reply from theirs.
@@ -159,9 +163,6 @@ const OPERATOR: &str = "acts on a single server: send it to the shard itself";
 
 const USERS: &str =
     "is not supported by lockstep: its users come from acl-file, which ACL LOAD reads again";
-
-const SWAP: &str =
-    "would move what lockstep keeps of transactions in database 0 away from the data it speaks of";
 
 impl Treatment {
     /// By the command's name first, by what its server says of it otherwise.
@@ -241,8 +242,7 @@ fn by_name(name: &str, sub: &str) -> Option<Treatment> {
         "save" | "bgsave" | "bgrewriteaof" => All(Whole::Every(Merge::First)),
         "info" => All(Whole::Info),
         "debug" => All(Whole::Debug),
-        "flushall" | "flushdb" => Flush,
-        "swapdb" => Refused(SWAP),
+        "flushall" | "flushdb" | "swapdb" => Flush,
         "object" | "xgroup" | "xinfo" | "memory" | "config" | "slowlog" | "latency"
             if sub.is_empty() =>
         {
@@ -255,12 +255,14 @@ fn by_name(name: &str, sub: &str) -> Option<Treatment> {
 fn whole_by_subcommand(name: &str, sub: &str) -> Option<Treatment> {
     Some(Treatment::Whole(match (name, sub) {
         ("config", "set") => Whole::ConfigSet,
+        ("config", "resetstat") => Whole::ResetStat,
         ("config", _) => Whole::Every(Merge::First),
         ("slowlog", "get") => Whole::SlowLog,
         ("slowlog", "len") => Whole::Every(Merge::Sum),
         ("slowlog", "reset") | ("memory", "purge") => Whole::Every(Merge::First),
         ("latency", "history") => Whole::LatencyHistory,
         ("latency", "latest") => Whole::LatencyLatest,
+        ("latency", "histogram") => Whole::LatencyHistogram,
         ("latency", "reset") => Whole::Every(Merge::Sum),
         ("latency", "doctor") | ("memory", "doctor" | "malloc-stats") => Whole::Every(Merge::Texts),
         _ => return None,

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::knobs::credentials;
 use super::{Common, StartError, safety};
-use crate::backend::{Access, Dial};
+use crate::backend::{Access, Busy, Dial};
 use crate::config::{Address, Config};
 use crate::keyspace::CommandTable;
 use crate::keyspace::membership::Membership;
@@ -54,11 +54,13 @@ pub(super) fn dials(
     config: &Config,
     access: &Access,
     map: Option<&str>,
+    busy: &[Busy],
 ) -> impl Iterator<Item = Dial> {
     let count = config.shards.len() as u16;
-    let shards = config.shards.iter().zip(0..);
-    shards.map(move |(address, number)| Dial {
+    let shards = config.shards.iter().zip(busy).zip(0..);
+    shards.map(move |((address, busy), number)| Dial {
         member: map.map(|map| Membership::new(map, number, count).to_string().into()),
+        busy: busy.clone(),
         ..dial(config, access, address)
     })
 }
@@ -74,6 +76,7 @@ fn dial(config: &Config, access: &Access, address: &Address) -> Dial {
             .map(|script| script.source())
             .collect(),
         member: None,
+        busy: Busy::default(),
     }
 }
 

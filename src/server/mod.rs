@@ -33,6 +33,7 @@ use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 
+use crate::backend::Busy;
 use crate::config::{Address, Config};
 use crate::engine::channels::audience::Audience;
 use crate::engine::sources::Sources;
@@ -41,6 +42,7 @@ use crate::frontend::ServerInfo;
 use crate::frontend::access::{self, Gate};
 use crate::frontend::guards::Buffered;
 use crate::frontend::hot::HotKeys;
+use crate::frontend::latency::Latencies;
 use crate::frontend::refusal::fixed;
 use crate::frontend::roster::Roster;
 use crate::frontend::slow::SlowLog;
@@ -48,6 +50,7 @@ use crate::keyspace::{CommandTable, Topology};
 use crate::metrics::{ErrorKind, Limit, Metrics, Rejection};
 use crate::readiness::Readiness;
 use crate::shutdown::Shutdown;
+use crate::traces::Tracer;
 use crate::transport::Stream;
 use crate::transport::tls::{Acceptor, TlsError};
 use listeners::{Arrived, Inbound, Listeners};
@@ -109,15 +112,19 @@ pub(crate) struct Common {
     pub gate: Arc<Gate>,
     pub clients: Arc<AtomicUsize>,
     pub slow: Arc<SlowLog>,
+    pub latencies: Latencies,
     pub hot: Arc<HotKeys>,
     /// Bytes that wait, over all workers.
     pub buffered: Arc<Buffered>,
+    pub tracer: Arc<Tracer>,
     pub acceptor: Option<Acceptor>,
     /// Shards that have not answered before the start.
     pub missing: Arc<[Address]>,
     pub readiness: Readiness,
     /// By shard.
     pub standings: Arc<[standing::Standing]>,
+    /// By shard.
+    pub busy: Arc<[Busy]>,
 }
 
 /// A client that was accepted.
@@ -177,6 +184,7 @@ impl Server {
     pub async fn start(
         config: Arc<Config>,
         metrics: Arc<Metrics>,
+        tracer: Arc<Tracer>,
         readiness: Readiness,
         shutdown: Shutdown,
     ) -> Result<Self, StartError> {
@@ -200,6 +208,7 @@ impl Server {
             .map(|(address, metrics)| standing::Standing::new(address, metrics, &readiness))
             .collect();
         let (sender, live) = watch::channel(Arc::clone(&config));
+        let ids = learned.table.ids();
         let common = Common {
             live,
             metrics,
@@ -221,10 +230,13 @@ impl Server {
             missing: learned.missing.into(),
             readiness: readiness.clone(),
             slow: Arc::default(),
+            latencies: Latencies::new(config.workers_effective(), ids),
             hot: Arc::default(),
             buffered: Arc::default(),
+            tracer,
             acceptor,
             standings,
+            busy: config.shards.iter().map(|_| Busy::default()).collect(),
             config,
         };
         let settings = Adjuster::new(sender, &common);

@@ -18,10 +18,11 @@ use tokio::task::spawn_local;
 use super::circuits::Circuits;
 use super::discover::{dials, latecomers};
 use super::knobs::Knobs;
+use super::listeners::Refused;
 use super::{Accepted, Common, HANDOVER_MAX, Settings};
 use crate::backend::feed::Feed;
 use crate::backend::pinned::Bound;
-use crate::backend::{Armed, Link, Pool, Wakeups};
+use crate::backend::{Armed, Busy, Link, Pool, Wakeups};
 use crate::config::{Config, IsolationLevel};
 use crate::engine::channels::Hub;
 use crate::engine::sources::Shown;
@@ -31,7 +32,7 @@ use crate::frontend::guards::{self, Memory};
 use crate::frontend::subscriber::Patience;
 use crate::frontend::tally::Tally;
 use crate::frontend::{Context, client};
-use crate::metrics::{Limit, Metrics, Rejection};
+use crate::metrics::{Limit, Metrics};
 use crate::resp::{Lane, Protocol};
 use crate::turn::Turn;
 use crate::txn;
@@ -90,7 +91,7 @@ async fn run(
     clients: Arc<AtomicUsize>,
 ) {
     let knobs = Knobs::new(&common.config);
-    let context = context(&common, &knobs);
+    let context = context(number, &common, &knobs);
     spawn_local(Rc::clone(&context.turn).flush_for_ever());
     spawn_local(follow(common.live.clone(), Rc::clone(&context), knobs));
     spawn_local(tick(Rc::clone(&context), common.clone()));
@@ -121,16 +122,26 @@ fn serve(client: Accepted, context: &Rc<Context>, common: &Common, clients: &Arc
     spawn_local(async move {
         metrics.clients_connected.increment(1.0);
         match client.stream.open(&common).await {
-            Ok(stream) => client::serve(context, stream, client.id).await,
-            Err(error) => {
-                metrics.clients_rejected[Rejection::Handshake].increment(1);
-                tracing::warn!(%error, "a client's connection failed before it was served");
-            }
+            Ok(opened) => client::serve(context, opened.stream, opened.addresses, client.id).await,
+            Err(refused) => note_refused(&refused, &metrics),
         }
         metrics.clients_connected.decrement(1.0);
         all.fetch_sub(1, Ordering::Relaxed);
         mine.fetch_sub(1, Ordering::Relaxed);
     });
+}
+
+fn note_refused(refused: &Refused, metrics: &Metrics) {
+    let Refused { client, error, .. } = refused;
+    let Some(reason) = refused.reason else {
+        return tracing::debug!(client, error, "a connection was not meant to be served");
+    };
+    metrics.clients_rejected[reason].increment(1);
+    tracing::warn!(
+        client,
+        error,
+        "a client's connection failed before it was served"
+    );
 }
 
 /// Takes over what is set anew, for as long as the worker runs.
@@ -232,12 +243,13 @@ fn close_idle(context: &Context, now: Instant) {
     context.metrics.limits_hit[Limit::IdleTimeout].increment(closed.count() as u64);
 }
 
-fn context(common: &Common, knobs: &Knobs) -> Rc<Context> {
+fn context(number: usize, common: &Common, knobs: &Knobs) -> Rc<Context> {
     let config = &common.config;
     let turn = Rc::new(Turn::default());
     let turnstile = Arc::clone(&common.turnstile);
     let map = Some(&*common.map);
-    let engine = engine(config, knobs, &common.metrics, turnstile, &turn, map);
+    let metrics = &common.metrics;
+    let engine = engine(config, knobs, metrics, turnstile, &turn, map, &common.busy);
     let hub = hub(common, knobs, &turn);
     Rc::new(Context {
         config: RefCell::new(Arc::clone(config)),
@@ -250,11 +262,16 @@ fn context(common: &Common, knobs: &Knobs) -> Rc<Context> {
         turn,
         gate: Arc::clone(&common.gate),
         roster: Arc::clone(&common.roster),
-        tally: Rc::new(Tally::new(Arc::clone(&common.metrics))),
+        tally: Rc::new(Tally::new(
+            Arc::clone(&common.metrics),
+            common.latencies.stopwatch(number),
+        )),
+        latencies: common.latencies.clone(),
         metrics: Arc::clone(&common.metrics),
         is_guarding: Cell::new(guards::are_set(config)),
         is_timing: Cell::new(!config.slowlog_slower_than.is_zero()),
         slow: Arc::clone(&common.slow),
+        tracer: Arc::clone(&common.tracer),
         sampled: Cell::new(0),
         hot: Arc::clone(&common.hot),
         is_full: Cell::new(false),
@@ -266,7 +283,12 @@ fn context(common: &Common, knobs: &Knobs) -> Rc<Context> {
 
 /// Subscriptions over a feed for each shard; the feeds run as tasks from now on.
 fn hub(common: &Common, knobs: &Knobs, turn: &Rc<Turn>) -> Rc<Hub> {
-    let dials = dials(&common.config, &knobs.access, Some(&common.map));
+    let dials = dials(
+        &common.config,
+        &knobs.access,
+        Some(&common.map),
+        &common.busy,
+    );
     let dials = dials.zip(&common.metrics.shards);
     let feeds = dials.enumerate().map(|(number, (dial, metrics))| {
         Feed::new(
@@ -299,9 +321,10 @@ pub(crate) fn engine(
     turnstile: Arc<Turnstile>,
     turn: &Rc<Turn>,
     map: Option<&str>,
+    busy: &[Busy],
 ) -> Rc<Engine> {
     let mut ways = Vec::new();
-    for (dial, metrics) in dials(config, &knobs.access, map).zip(&metrics.shards) {
+    for (dial, metrics) in dials(config, &knobs.access, map, busy).zip(&metrics.shards) {
         let link = Link::new(
             dial.clone(),
             Lane::FIRST,

@@ -8,7 +8,7 @@
 -- Answers {'now', reply...}, or {state} (false: no record) when nothing was done: {'prepared'} if
 -- the condition does not hold.
 --
--- FLUSHALL and FLUSHDB, only ever in a branch that holds '*', are those of flush.lua above.
+-- FLUSHALL, FLUSHDB and SWAPDB, only ever in a branch that holds '*', are those of flush.lua above.
 --
 -- A promise is kept on a full server too: HDEL is not denyoom, and after one write of a script
 -- Redis no longer refuses for memory. READONLY, MISCONF and NOREPLICAS still refuse at the

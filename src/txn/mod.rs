@@ -58,9 +58,9 @@
 //! ([`names::fence`]), in the same way and as long. It stands in nobody's way but tells those who
 //! watch that lock: see `engine::watching`.
 //!
-//! # Every slot: FLUSHALL
+//! # Every slot: FLUSHALL, SWAPDB
 //!
-//! FLUSHALL and FLUSHDB are transactions with all shards as participants. Their only key is `*`
+//! FLUSHALL, FLUSHDB and SWAPDB are transactions with all shards as participants. Their only key is `*`
 //! ([`names::EVERY_SLOT`]), which stands for every slot: a prepare of `*` is refused while anything
 //! is indexed, any other prepare while `*` is; replies about any slot are held while `*` settles. So
 //! when the branch runs, nothing else is in doubt on its shard, and `flush.lua` keeps, in the same

@@ -212,14 +212,13 @@ impl Plan {
         self.branches[branch].condition = Some(condition);
     }
 
-    /// A command that empties the keyspace: [`script::FLUSHALL`], or [`script::FLUSHDB`] for this
-    /// database, with its arguments. It runs on every shard, behind a lock on every slot.
+    /// A command on the whole keyspace: [`script::FLUSHALL`], [`script::SWAPDB`], or
+    /// [`script::FLUSHDB`] for this database, with its arguments. It runs on every shard, behind a lock on every slot.
     pub fn add_everywhere(&mut self, args: &[&[u8]], db: u16, topology: &Topology) {
-        // Where FLUSHALL ends, whichever way it runs.
-        let db = if args.first() == Some(&script::FLUSHALL) {
-            0
-        } else {
-            db
+        // The others end in database 0, whichever way they run.
+        let db = match args.first() == Some(&script::FLUSHDB) {
+            true => db,
+            false => 0,
         };
         let mut pieces = Vec::with_capacity(topology.shards());
         for shard in (0..).take(topology.shards()) {

@@ -1,13 +1,15 @@
 
 -- (tail of apply.lua and guarded.lua)
--- Runs the commands of `redo` and answers {'now', reply...}; with `every`, FLUSHALL and FLUSHDB
--- are those of flush.lua.
+-- Runs the commands of `redo` and answers {'now', reply...}; with `every`, FLUSHALL, FLUSHDB
+-- and SWAPDB are those of flush.lua.
 local out = {'now'}
 for i = 1, #redo do
   local command = redo[i]
   local reply
   if every and (command[1] == 'FLUSHALL' or command[1] == 'FLUSHDB') then
     reply = flush(command[1] == 'FLUSHALL', command[2])
+  elseif every and command[1] == 'SWAPDB' then
+    reply = swap(command[2], command[3])
   else
     reply = pcall(unpack(command))
   end

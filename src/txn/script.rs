@@ -137,11 +137,12 @@ pub static COUNT: Script = Script::new("count", include_str!("count.lua"));
 /// All scripts: what a connection must have loaded before it is used.
 pub static ALL: [&Script; 7] = [&PREPARE, &APPLY, &ABORT, &RELEASE, &READ, &COUNT, &GUARDED];
 
-/// FLUSHALL and FLUSHDB as they run between MULTI and EXEC, by EVAL: always there, unlike what is
+/// FLUSHALL, FLUSHDB and SWAPDB as they run between MULTI and EXEC, by EVAL: always there, unlike what is
 /// called by its SHA-1. Its arguments: the command's.
 pub const FLUSH: &str = concat!(
     include_str!("flush.lua"),
-    "return flush(ARGV[1] == 'FLUSHALL', ARGV[2])"
+    "if ARGV[1] == 'SWAPDB' then return swap(ARGV[2], ARGV[3]) end \
+     return flush(ARGV[1] == 'FLUSHALL', ARGV[2])"
 );
 
 /// Asks a participant to promise its branch. Sent at most once per id.
@@ -250,8 +251,8 @@ where
 {
     let args = args.into_iter();
     let name = args.clone().next().unwrap_or_default();
-    let is_flush = name == FLUSHALL || name == FLUSHDB;
-    let head: &[&[u8]] = match is_flush {
+    let is_ours = [FLUSHALL, FLUSHDB, SWAPDB].contains(&name);
+    let head: &[&[u8]] = match is_ours {
         true => &[b"EVAL", FLUSH.as_bytes(), b"0"],
         false => &[],
     };
@@ -262,10 +263,13 @@ where
         .for_each(|arg| bulk(out, arg));
 }
 
-/// The names under which a redo holds what deletes everything: only these spare what is ours.
+/// The names under which a redo holds what deletes or moves everything: only these spare what is
+/// ours.
 pub const FLUSHALL: &[u8] = b"FLUSHALL";
 /// See [`FLUSHALL`].
 pub const FLUSHDB: &[u8] = b"FLUSHDB";
+/// See [`FLUSHALL`]. The indexes of the databases are in range, and written as numbers are.
+pub const SWAPDB: &[u8] = b"SWAPDB";
 
 /// Appends the request to run an intent's commands at once, unless one of its keys is settling:
 /// for what has one participant. One reply, for [`answer::guarded`].

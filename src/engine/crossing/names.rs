@@ -3,7 +3,9 @@
 use bytes::Bytes;
 
 use super::trip::{Ended, Trip};
+use super::values::Fetched;
 use super::{Spot, Tried};
+use crate::backend::Failure;
 use crate::resp;
 use crate::txn::condition::Condition;
 
@@ -32,36 +34,19 @@ pub struct Rename {
 
 impl Rename {
     pub(super) async fn attempt(&self, trip: &Trip<'_>) -> Tried {
-        let fetched = match trip.fetch(&[&self.from]).await? {
-            Ok(fetched) => fetched,
-            Err(reply) => return Ok(Some(reply)),
+        let (fetched, words) = match written(trip, &self.from, &self.to, self.before).await? {
+            Ok(known) => known,
+            Err(None) => return Ok(Some(Bytes::from_static(NO_SUCH_KEY))),
+            Err(reply) => return Ok(reply),
         };
-        let [Some(value)] = &fetched.values[..] else {
-            fetched.leave();
-            return Ok(Some(Bytes::from_static(NO_SUCH_KEY)));
-        };
-        if let Some(error) = trip
-            .unreadable(self.to.place.shard, &fetched.values)
-            .await?
-        {
-            fetched.leave();
-            return Ok(Some(error));
-        }
+        let words: Vec<&[u8]> = words.iter().map(|word| &word[..]).collect();
         let mut plan = trip.plan();
         trip.add(&mut plan, &self.from, &[b"UNLINK", &self.from.key]);
-        let write: [&[u8]; 6] = [
-            b"RESTORE",
-            &self.to.key,
-            &value.expires,
-            &value.payload,
-            b"ABSTTL",
-            b"REPLACE",
-        ];
-        let (words, reply) = match self.before {
-            Before::Replaced => (&write[..], &b"+OK\r\n"[..]),
-            Before::Kept => (&write[..5], &b":1\r\n"[..]),
+        let reply = match self.before {
+            Before::Replaced => &b"+OK\r\n"[..],
+            Before::Kept => &b":1\r\n"[..],
         };
-        trip.add(&mut plan, &self.to, words);
+        trip.add(&mut plan, &self.to, &words);
         if self.before == Before::Kept {
             let free = is_free(trip.db(), &self.to);
             plan.require(self.to.part(), free, &[self.to.place.slot]);
@@ -110,35 +95,14 @@ pub struct Duplicate {
 
 impl Duplicate {
     pub(super) async fn attempt(&self, trip: &Trip<'_>) -> Tried {
-        let fetched = match trip.fetch(&[&self.from]).await? {
-            Ok(fetched) => fetched,
-            Err(reply) => return Ok(Some(reply)),
+        let (fetched, words) = match written(trip, &self.from, &self.to, self.before).await? {
+            Ok(known) => known,
+            Err(None) => return Ok(Some(Bytes::from_static(NO))),
+            Err(reply) => return Ok(reply),
         };
-        let [Some(value)] = &fetched.values[..] else {
-            fetched.leave();
-            return Ok(Some(Bytes::from_static(NO)));
-        };
-        if let Some(error) = trip
-            .unreadable(self.to.place.shard, &fetched.values)
-            .await?
-        {
-            fetched.leave();
-            return Ok(Some(error));
-        }
+        let words: Vec<&[u8]> = words.iter().map(|word| &word[..]).collect();
         let mut plan = trip.plan();
-        let write: [&[u8]; 6] = [
-            b"RESTORE",
-            &self.to.key,
-            &value.expires,
-            &value.payload,
-            b"ABSTTL",
-            b"REPLACE",
-        ];
-        let words = match self.before {
-            Before::Replaced => &write[..],
-            Before::Kept => &write[..5],
-        };
-        trip.add_in(&mut plan, self.db, &self.to, words);
+        trip.add_in(&mut plan, self.db, &self.to, &words);
         if self.before == Before::Kept {
             let free = is_free(self.db, &self.to);
             plan.require(self.to.part(), free, &[self.to.place.slot]);
@@ -154,7 +118,7 @@ impl Duplicate {
         }
     }
 
-    async fn is_taken(&self, trip: &Trip<'_>) -> Result<bool, crate::backend::Failure> {
+    async fn is_taken(&self, trip: &Trip<'_>) -> Result<bool, Failure> {
         let mut plan = trip.plan();
         trip.add_in(&mut plan, self.db, &self.to, &[b"EXISTS", &self.to.key]);
         Ok(match trip.commit(plan, None).await {
@@ -162,6 +126,40 @@ impl Duplicate {
             _ => false,
         })
     }
+}
+
+/// The value under the one name, and the command that writes it under the other.
+///
+/// As an error: the reply that there is instead; None when there is no such value.
+async fn written(
+    trip: &Trip<'_>,
+    from: &Spot,
+    to: &Spot,
+    before: Before,
+) -> Result<Result<(Fetched, Vec<Bytes>), Option<Bytes>>, Failure> {
+    let fetched = match trip.fetch(&[from]).await? {
+        Ok(fetched) => fetched,
+        Err(reply) => return Ok(Err(Some(reply))),
+    };
+    let [Some(value)] = &fetched.values[..] else {
+        fetched.leave();
+        return Ok(Err(None));
+    };
+    if let Some(error) = trip.unreadable(to.place.shard, &fetched.values).await? {
+        fetched.leave();
+        return Ok(Err(Some(error)));
+    }
+    let mut words = vec![
+        Bytes::from_static(b"RESTORE"),
+        to.key.clone(),
+        value.expires.clone(),
+        value.payload.clone(),
+        Bytes::from_static(b"ABSTTL"),
+    ];
+    if before == Before::Replaced {
+        words.push(Bytes::from_static(b"REPLACE"));
+    }
+    Ok(Ok((fetched, words)))
 }
 
 fn is_free(db: u16, spot: &Spot) -> Condition {

@@ -1,5 +1,5 @@
 local redis=(function(r)
-local keyless={ping=1,echo=1,time=1,lolwut=1,command=1,publish=1}
+local keyless={ping=1,echo=1,time=1,lolwut=1,command=1,publish=1,select=1}
 local why='CROSSSLOT a script that declares no keys cannot call this on several shards: declare the keys that it touches'
 local function told(name) return r.call('COMMAND','INFO',name)[1] end
 local function known(info,count)

@@ -1,6 +1,7 @@
 //! What servers keep of scripts and functions: the same on every shard.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tokio::task::spawn_local;
@@ -13,7 +14,7 @@ use crate::engine::{self, Engine};
 use crate::frontend::dispatch::{Dispatcher, Flow};
 use crate::frontend::refusal::{self, fixed};
 use crate::frontend::session::Want;
-use crate::keyspace::{CommandSpec, Library};
+use crate::keyspace::{CommandSpec, CommandTable, Library};
 use crate::metrics::Family;
 use crate::resp::{self, Command, build};
 use crate::txn::plan::Misplaced;
@@ -25,6 +26,14 @@ impl Dispatcher {
     pub(in super::super) fn library(&mut self, what: Library, command: &Command<'_>) -> Flow {
         if !self.session.is_now(Want::Idle) {
             return Flow::Wait;
+        }
+        if what == Library::Stats {
+            return self.function_stats(command);
+        }
+        if what != Library::Kill
+            && let Some(flow) = self.refuse_while_busy()
+        {
+            return flow;
         }
         match what {
             Library::Load => {
@@ -55,7 +64,7 @@ impl Dispatcher {
         Flow::Bar
     }
 
-    /// FCALL without keys, on several shards: runs if the library's code cannot call commands.
+    /// FCALL without keys, on several shards: runs if the library's code cannot touch data.
     pub(super) fn call_without_keys(&mut self, spec: &CommandSpec, command: &Command<'_>) -> Flow {
         if !self.session.is_now(Want::Idle) {
             return Flow::Wait;
@@ -66,13 +75,14 @@ impl Dispatcher {
         let refused = refusal::misplaced(spec, Misplaced::Undeclared);
         let (slot, session) = (self.session.open_slot(), Rc::clone(&self.session));
         let (shard, engine) = (self.any_shard(), Rc::clone(&self.context.engine));
+        let table = Arc::clone(&self.context.table);
         let link = Rc::clone(self.link(shard));
         self.counted(Family::Write);
         spawn_local(async move {
             let mut reply = BytesMut::new();
             let first = engine.ask(shard, LIST_FUNCTIONS).await;
             let answer = match first {
-                Ok(list) if may_touch_data(&list, &function) => {
+                Ok(list) if may_touch_data(&list, &function, &table) => {
                     build::error(&mut reply, refused);
                     return session.complete(slot, &reply);
                 }
@@ -91,9 +101,9 @@ impl Dispatcher {
     }
 }
 
-/// Whether the function is one of a library whose code can call commands. (An unknown function
+/// Whether the function is one of a library whose code can touch data. (An unknown function
 /// is not: the shard will say so.)
-fn may_touch_data(list: &[u8], function: &[u8]) -> bool {
+fn may_touch_data(list: &[u8], function: &[u8], table: &CommandTable) -> bool {
     resp::elements(list).any(|library| {
         let fields: Vec<&[u8]> = resp::elements(library).collect();
         let field = |name: &[u8]| {
@@ -113,7 +123,7 @@ fn may_touch_data(list: &[u8], function: &[u8]) -> bool {
             })
         });
         let code = field(b"library_code").and_then(resp::as_bulk);
-        has_it && code.is_none_or(guard::library_can_call)
+        has_it && code.is_none_or(|code| guard::can_touch(code, table))
     })
 }
 
@@ -182,9 +192,7 @@ fn on_all(replies: &[Bytes], known: &[bool], out: &mut BytesMut) {
 /// behind the script that is to be killed. One that was killed is success; otherwise what speaks
 /// against it counts for more than that nothing runs.
 async fn kill(engine: &Rc<Engine>, raw: &[u8]) -> BytesMut {
-    let shards = 0..engine.shards();
-    let answers =
-        futures::future::join_all(shards.map(|shard| engine.link(shard).dial.ask_apart(raw))).await;
+    let answers = engine.ask_apart(raw).await;
     let mut idle = None;
     let (mut killed, mut worst) = (None, None);
     for answer in answers {
@@ -239,8 +247,10 @@ mod tests {
             build::bulk(&mut out, code);
             out
         };
-        assert!(may_touch_data(&list("redis.call('get', 'x')"), b"F"));
-        assert!(!may_touch_data(&list("return 1"), b"f"));
-        assert!(!may_touch_data(&list("redis.call('get', 'x')"), b"g"));
+        let table = guard::tests::table();
+        let may = |code: &str, name: &[u8]| may_touch_data(&list(code), name, &table);
+        assert!(may("redis.call('get', 'x')", b"F"));
+        assert!(!may("return 1", b"f"));
+        assert!(!may("redis.call('get', 'x')", b"g"));
     }
 }

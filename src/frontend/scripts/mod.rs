@@ -21,7 +21,7 @@ use super::gather::scanned_before;
 use super::refusal::fixed;
 use super::session::Session;
 use crate::backend::{Failure, How, Isolation, Link, ReplySink};
-use crate::engine::sources::{Sha, sha_named};
+use crate::engine::sources::{Sha, sha_named, sha_of};
 use crate::keyspace::{CommandSpec, Place};
 use crate::metrics::Family;
 use crate::resp::{self, Command, CommandScanner, Scan, build};
@@ -58,8 +58,9 @@ impl Dispatcher {
         }
         let code = self.code(spec, command);
         if is_homeless {
+            let home = self.home_of_script(&code);
             return match self.without_keys(&code, spec, command) {
-                Ok(form) => self.run_anywhere(form, command),
+                Ok(form) => self.run_anywhere(home, form, command),
                 Err(None) => self.reject(fixed::NOSCRIPT),
                 Err(Some(_)) => self.call_without_keys(spec, command),
             };
@@ -146,7 +147,7 @@ impl Dispatcher {
         command: &Command<'_>,
     ) -> Result<Form, Option<Misplaced>> {
         match code {
-            Code::Text(source) if guard::can_call(source) => {
+            Code::Text(source) if guard::can_touch(source, &self.context.table) => {
                 let raw = as_eval(spec, command, &guard::guarded(source));
                 Ok(Form::Guarded(raw, source.clone()))
             }
@@ -159,8 +160,20 @@ impl Dispatcher {
         }
     }
 
-    fn run_anywhere(&mut self, form: Form, command: &Command<'_>) -> Flow {
-        let shard = self.any_shard();
+    /// Where a script without keys runs: always on the same shard, as long as that is there, so
+    /// that no other has to compile and keep it.
+    fn home_of_script(&self, code: &Code) -> u16 {
+        let home = match code {
+            Code::Text(source) => self.context.topology.shard_of(&sha_of(source)),
+            _ => return self.any_shard(),
+        };
+        match self.link(home).is_available() {
+            true => home,
+            false => self.any_shard(),
+        }
+    }
+
+    fn run_anywhere(&mut self, shard: u16, form: Form, command: &Command<'_>) -> Flow {
         match form {
             Form::AsGiven => self.forward(shard, command, Isolation::None, Family::Write),
             Form::Eval(raw) => self.again(&raw, |this, _, command| {

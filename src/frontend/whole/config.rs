@@ -109,6 +109,23 @@ impl Inquiry {
         Ok(super::array(entries.iter().map(|(_, entry)| *entry)))
     }
 
+    /// LATENCY HISTOGRAM: of the commands that are named, or of all.
+    pub(super) fn latency_histogram(&self) -> bytes::BytesMut {
+        let names: Vec<&[u8]> = self.args.iter().skip(2).map(|name| &name[..]).collect();
+        let context = &self.context;
+        let latencies = &context.latencies;
+        context.tally.stopwatch.put_down();
+        latencies.show(&context.table, &names, self.lane.protocol)
+    }
+
+    /// CONFIG RESETSTAT.
+    pub(super) async fn reset_stat(&self) -> Replied {
+        let reply = self.every(Merge::First).await?;
+        self.context.tally.stopwatch.put_down();
+        self.context.latencies.reset();
+        Ok(reply)
+    }
+
     /// LATENCY HISTORY: all shards' samples, by time.
     pub(super) async fn latency_history(&self) -> Replied {
         let engine = &self.context.engine;

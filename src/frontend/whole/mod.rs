@@ -56,6 +56,9 @@ impl Dispatcher {
         if !self.session.is_now(Want::Idle) {
             return Flow::Wait;
         }
+        if let Some(flow) = self.refuse_whole_while_busy(whole) {
+            return flow;
+        }
         self.counted(Family::Split);
         if whole == Whole::Wait {
             return self.wait(command);
@@ -99,12 +102,15 @@ impl Dispatcher {
             run(plan);
             return Flow::Bar;
         }
+        let (engine, trace) = (Rc::clone(&self.context.engine), self.trace.clone());
         spawn_local(async move {
             for queued in inquiries {
                 let (Ok(reply) | Err(reply)) = queued.inquiry.answer(queued.whole).await;
                 plan.fill(queued.index, reply.freeze());
             }
+            engine.under(trace);
             run(plan);
+            engine.under(None);
         });
         Flow::Bar
     }
@@ -137,6 +143,8 @@ impl Inquiry {
             Whole::SlowLog => self.slow_log().await,
             Whole::LatencyHistory => self.latency_history().await,
             Whole::LatencyLatest => self.latency_latest().await,
+            Whole::LatencyHistogram => Ok(self.latency_histogram()),
+            Whole::ResetStat => self.reset_stat().await,
             Whole::Debug => self.debug().await,
             Whole::Every(merge) => self.every(merge).await,
             // Dealt with before: it must end with its client.
