@@ -205,12 +205,12 @@ impl Server {
             .map(|(address, metrics)| standing::Standing::new(address, metrics, &readiness))
             .collect();
         let (sender, live) = watch::channel(Arc::clone(&config));
-        let ids = learned.table.ids();
         let common = Common {
             live,
             metrics,
             topology: Arc::new(Topology::new(addresses)),
             map: map.into(),
+            latencies: Latencies::new(config.workers_effective(), learned.table.ids()),
             table: Arc::new(learned.table),
             info: Arc::new(ServerInfo {
                 redis_version: learned.redis_version,
@@ -227,7 +227,6 @@ impl Server {
             missing: learned.missing.into(),
             readiness: readiness.clone(),
             slow: Arc::default(),
-            latencies: Latencies::new(config.workers_effective(), ids),
             hot: Arc::default(),
             buffered: Arc::default(),
             acceptor,
