@@ -25,6 +25,7 @@ const LEAVES: &[&str] = &[
     "shutdown",
     "logging",
     "metrics",
+    "traces",
     "admin",
 ];
 /// Exceptions to "each may use those before it": carrying bytes needs no idea of their meaning.
@@ -151,6 +152,49 @@ fn every_setting_and_every_metric_is_used() {
         }
     }
     assert!(unused.is_empty(), "\n{unused}");
+}
+
+/// Whoever reads one line of the log must be able to ask for the transaction that it is about.
+#[test]
+fn lines_of_the_log_about_a_transaction_name_it() {
+    let mut seen = 0;
+    let mut nameless = String::new();
+    for source in sources() {
+        let code = source.lines.join("\n");
+        for line in code.split("tracing::").skip(1) {
+            let Some(call) = logged(line).filter(|call| is_about_a_transaction(call)) else {
+                continue;
+            };
+            seen += 1;
+            if !call.contains("%id") && !call.contains("id = %") {
+                let _ = writeln!(nameless, "{}: without an id: {call}", source.path.display());
+            }
+        }
+    }
+    assert!(nameless.is_empty(), "\n{nameless}");
+    assert!(seen >= 8, "only {seen} such lines were found");
+}
+
+/// The arguments of a call that writes to the log, if this is one.
+fn logged(text: &str) -> Option<&str> {
+    let levels = ["error!(", "warn!(", "info!(", "debug!(", "trace!("];
+    let rest = levels.iter().find_map(|level| text.strip_prefix(level))?;
+    let end = rest.find([';', '}']).unwrap_or(rest.len());
+    Some(&rest[..end])
+}
+
+/// One is enough: a count of several names none.
+fn is_about_a_transaction(call: &str) -> bool {
+    let words = call.replace("transactions", "");
+    [
+        "transaction",
+        "record",
+        "branch",
+        "does not apply",
+        "refuses to apply",
+    ]
+    .iter()
+    .any(|word| words.contains(word))
 }
 
 /// What a use of the setting, metric or label value declared here looks like.

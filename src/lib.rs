@@ -42,6 +42,7 @@ pub mod resp;
 pub mod run;
 pub mod server;
 pub mod shutdown;
+pub mod traces;
 pub mod transport;
 pub mod turn;
 #[deny(clippy::disallowed_methods)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::admin::{self, History};
 use crate::config::{Address, Config};
@@ -16,10 +16,14 @@ use crate::metrics::{Metrics, UPKEEP_INTERVAL};
 use crate::readiness::Readiness;
 use crate::server::{Adjuster, Server, listen_on};
 use crate::shutdown::Shutdown;
+use crate::traces::{Tracer, export_for_ever};
 
 /// What is left of the time to drain when those who did not finish are told to hurry: this much
 /// at most, and a quarter of a short time.
 const HURRY_BEFORE_END: Duration = Duration::from_secs(1);
+
+/// How long the last spans are waited for.
+const LAST_SPANS_LIMIT: Duration = Duration::from_secs(1);
 
 /// Why lockstep did not start or did not stop as it should.
 #[derive(Debug, Error)]
@@ -54,6 +58,8 @@ pub struct Running {
     shutdown: Shutdown,
     settings: Adjuster,
     metrics: Arc<Metrics>,
+    /// Ends when nobody can trace any more, and all that waited was sent.
+    exporting: Option<JoinHandle<()>>,
     // Ends them when dropped.
     _tasks: JoinSet<()>,
 }
@@ -83,9 +89,11 @@ impl Running {
             }
             None => None,
         };
+        let (tracer, exporting) = tracer(&config, &metrics);
         let server = Server::start(
             Arc::clone(&config),
             Arc::clone(&metrics),
+            tracer,
             readiness.clone(),
             shutdown.clone(),
         );
@@ -97,6 +105,7 @@ impl Running {
             readiness,
             shutdown,
             metrics,
+            exporting,
             _tasks: tasks,
         })
     }
@@ -128,10 +137,24 @@ impl Running {
             tokio::time::sleep(last_call).await;
         };
         tokio::select! {
-            () = self.server.finished() => Ok(()),
-            () = patience => Err(Failure::NotDrained),
+            () = self.server.finished() => {}
+            () = patience => return Err(Failure::NotDrained),
         }
+        if let Some(exporting) = self.exporting {
+            let _ = tokio::time::timeout(LAST_SPANS_LIMIT, exporting).await;
+        }
+        Ok(())
     }
+}
+
+/// Where spans go; some task sends them if they go anywhere.
+fn tracer(config: &Config, metrics: &Arc<Metrics>) -> (Arc<Tracer>, Option<JoinHandle<()>>) {
+    let Some(collector) = config.trace_collector.clone() else {
+        return (Tracer::off(metrics), None);
+    };
+    let (tracer, spans) = Tracer::on(metrics);
+    let exporting = export_for_ever(spans, collector, Arc::clone(metrics));
+    (tracer, Some(tokio::spawn(exporting)))
 }
 
 /// Listens, and says where: the port may have been left to the system.

@@ -1,5 +1,5 @@
-//! Random input at every door, from a seed: what clients send, what shards answer, the HTTP
-//! port, the files. The proxy lives, gives every client an end to what it waits for, keeps its
+//! Random input at every door, from a seed: what clients send, and balancers in front of
+//! them, what shards answer, the HTTP port, the files. The proxy lives, gives every client an end to what it waits for, keeps its
 //! memory within bounds, serves the healthy shards as before, and stops when told to.
 //!
 //! `LOCKSTEP_FUZZ_SECONDS` is how long each part goes on, `LOCKSTEP_SEED` repeats its input (what
@@ -17,6 +17,7 @@ mod support;
 mod clients;
 mod commands;
 mod files;
+mod headers;
 mod http;
 mod liar;
 mod lies;

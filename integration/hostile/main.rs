@@ -14,6 +14,7 @@ mod bystander;
 mod bytes;
 mod clients;
 mod crowd;
+mod large;
 mod leaks;
 mod shards;
 mod slow;

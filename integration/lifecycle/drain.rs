@@ -122,4 +122,11 @@ fn check_named(cluster: &mut Cluster) {
     cluster.shards()[2].resume();
     cluster.restart(0);
     cluster.wait_settled(Duration::from_secs(10));
+    // Its end has the same name in the log of who brought it about.
+    let recovered = |line: &str| {
+        line.contains("recovered a transaction that nobody finished") && line.contains(&id)
+    };
+    eventually("the log names what was recovered", SOON, || {
+        cluster.proxies()[0].log().lines().any(recovered)
+    });
 }

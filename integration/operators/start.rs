@@ -38,7 +38,7 @@ fn a_shard_that_may_evict_promises_is_refused() {
     shards.client(1).say("ACL SETUSER default -config");
     refuses(&shards, "maxmemory-policy allkeys-lru");
     let proxy = shards.proxy(&[("allow-unsafe-eviction", "true")]);
-    proxy.expect_log("can evict what a transaction has promised");
+    proxy.expect_log("can evict what transactions have promised");
     assert_eq!(proxy.client().say("PING").to_string(), "+PONG");
 }
 

@@ -4,6 +4,7 @@
 #![allow(unreachable_pub)]
 
 mod check;
+mod collector;
 mod dev;
 mod endpoints;
 mod guards;
@@ -13,4 +14,5 @@ mod reload;
 mod running;
 #[path = "../support/mod.rs"]
 mod support;
+mod traces;
 mod watching;

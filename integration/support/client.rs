@@ -169,6 +169,19 @@ impl Client {
         closed
     }
 
+    /// What one read brings, nothing at the end; without a look at replies.
+    pub fn read_some(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = self.received.split_off(self.start);
+        self.received.clear();
+        self.start = 0;
+        if bytes.is_empty() {
+            bytes.resize(65_536, 0);
+            let count = self.stream.read(&mut bytes)?;
+            bytes.truncate(count);
+        }
+        Ok(bytes)
+    }
+
     /// Everything the other side still sends until it closes or `limit` passes without a byte;
     /// the flag says whether it has closed.
     pub fn drain(&mut self, limit: Duration) -> (Vec<u8>, bool) {

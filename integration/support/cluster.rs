@@ -216,6 +216,11 @@ impl Cluster {
             .map_or_else(|| self.shards[0].resident_kib(), Proxy::resident_kib)
     }
 
+    /// The most that it ever was; what is there in the place of proxies may do as it likes.
+    pub fn peak_kib(&self, number: usize) -> u64 {
+        self.proxies.get(number).map_or(0, Proxy::peak_kib)
+    }
+
     /// Allows log lines of every proxy that contain `pattern`.
     pub fn expect_log(&self, pattern: &str) {
         for proxy in &self.proxies {

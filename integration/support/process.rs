@@ -59,6 +59,11 @@ impl Process {
         self.status_field("VmRSS:")
     }
 
+    /// The most resident memory that it ever had, in KiB; 0 as above.
+    pub fn peak_kib(&self) -> u64 {
+        self.status_field("VmHWM:")
+    }
+
     /// Processor time of all its threads; zero when the process is gone or the system does not
     /// tell.
     pub fn cpu(&self) -> Duration {

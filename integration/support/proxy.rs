@@ -267,6 +267,11 @@ impl Proxy {
         self.process.as_ref().map_or(Duration::ZERO, Process::cpu)
     }
 
+    /// The most resident memory that it ever had, in KiB.
+    pub fn peak_kib(&self) -> u64 {
+        self.process.as_ref().map_or(0, Process::peak_kib)
+    }
+
     /// Resident memory in KiB.
     pub fn resident_kib(&self) -> u64 {
         self.process.as_ref().map_or(0, Process::resident_kib)

@@ -8,6 +8,8 @@
 mod support;
 
 mod certificates;
+mod proxied;
+mod verdicts;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -168,7 +170,7 @@ fn shards_that_cannot_be_trusted_are_refused() {
         ),
         (
             stranger.issue("unknown", &["localhost"], certificates::VALID),
-            "UnknownIssuer",
+            "unknown issuer",
         ),
     ];
     for (made, word) in &cases {

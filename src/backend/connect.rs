@@ -14,6 +14,7 @@ use super::{Busy, Cause};
 use crate::resp::{Lane, Limits, Protocol, ReplyScanner, as_bulk, build, error_text, is_error};
 use crate::transport::Stream;
 use crate::transport::tls::Connector;
+use crate::transport::verdict::{Peer, explain};
 
 /// How to reach one shard.
 #[derive(Clone, Debug)]
@@ -104,7 +105,7 @@ impl Dial {
             let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
             tls.connect(host.trim_matches(['[', ']']), stream).await
         };
-        opened.await.map_err(|error| error.to_string())
+        opened.await.map_err(|error| explain(&error, Peer::Shard))
     }
 
     async fn in_time<T>(
@@ -195,7 +196,8 @@ async fn exchange(
     request: &[u8],
     replies: usize,
 ) -> Result<Vec<Bytes>, String> {
-    let text = |error: std::io::Error| error.to_string();
+    // Of TLS 1.3, a certificate of ours that is not accepted comes back as late as this.
+    let text = |error: std::io::Error| explain(&error, Peer::Shard);
     stream.write_all(request).await.map_err(text)?;
     stream.flush().await.map_err(text)?;
     let mut buffer = BytesMut::with_capacity(1024);

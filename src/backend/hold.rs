@@ -116,6 +116,12 @@ impl Hold {
         self.held.len()
     }
 
+    /// Whether pieces of split reads wait for the end of their batch.
+    pub(super) fn awaits_epoch(&self) -> bool {
+        let is_piece = |awaiting: &Awaiting| awaiting.isolation == Isolation::Epoch;
+        self.awaiting.iter().any(is_piece)
+    }
+
     /// A batch has ended with this look at what settles: who may leave does.
     pub(super) fn release(&mut self, settling: Settling<'_>, buffer: &[u8]) {
         if settling == Settling::Nothing {

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -39,7 +39,7 @@ pub struct Link {
     pub(crate) dial: Dial,
     pub(super) lane: Lane,
     pub(super) options: LinkOptions,
-    turn: Rc<Turn>,
+    pub(super) turn: Rc<Turn>,
     pub(super) metrics: ShardMetrics,
     gauges: Gauges,
     /// What was sent once on this connection.
@@ -74,6 +74,10 @@ pub(super) struct Inner {
     /// The last write stopped half way: the task goes on when the socket takes more. Only then:
     /// what else waits in `out` belongs to a batch whose end, at that of the turn, is yet to come.
     is_blocked: bool,
+    /// A reply waits until its client has taken more of it. Only as long as nobody else waits.
+    pub(super) is_paused: bool,
+    /// When a part of a reply came last.
+    pub(super) part_at: Option<Instant>,
     /// Set by a failed write, for the task to act upon.
     broken: Option<Cause>,
     /// The batch that is being collected has replies that depend on what settles; on the epoch.
@@ -118,6 +122,8 @@ impl Link {
             task: None,
             is_dirty: false,
             is_blocked: false,
+            is_paused: false,
+            part_at: None,
             broken: None,
             needs_settling: false,
             needs_epoch: false,
@@ -167,7 +173,8 @@ impl Link {
     /// Whether nothing waits for this link.
     pub fn is_idle(&self) -> bool {
         let inner = self.inner.borrow();
-        inner.pending.is_empty() && inner.out.is_empty()
+        let is_owed = inner.is_paused || inner.part_at.is_some();
+        inner.pending.is_empty() && inner.out.is_empty() && !is_owed
     }
 
     /// Whether requests would be accepted now.
@@ -256,7 +263,8 @@ impl Link {
             "connection to shard {} lost: {cause}",
             self.dial.address
         )));
-        for receiver in reader.hold.into_receivers() {
+        let cut_short = reader.flow.end();
+        for receiver in reader.hold.into_receivers().chain(cut_short) {
             receiver.sink.fail(receiver.number, &failure);
         }
         self.metrics.disconnects.increment(1);
@@ -283,6 +291,9 @@ impl Link {
             }
         }
         loop {
+            if let Err(cause) = ready!(self.poll_flow(reader, cx)) {
+                return Poll::Ready(cause);
+            }
             match self.poll_read(reader, cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0)) => return Poll::Ready(Cause::new("it closed the connection")),
@@ -318,6 +329,11 @@ impl Link {
     fn deliver_all(self: &Rc<Self>, reader: &mut Reader) -> Result<(), Cause> {
         while let Some(range) = reader.next().map_err(|error| self.no_reply(error))? {
             let frame = &reader.buffer[range.clone()];
+            if let Some(receiver) = reader.flow.end() {
+                receiver.sink.deliver(receiver.number, frame);
+                self.inner.borrow_mut().part_at = None;
+                continue;
+            }
             match self.next_expected(frame)? {
                 None => {}
                 Some(Expected::Check(check)) => self.on_check(
@@ -339,6 +355,7 @@ impl Link {
                 }
             }
         }
+        self.let_through(reader)?;
         reader.compact();
         Ok(())
     }
@@ -351,7 +368,7 @@ impl Link {
     }
 
     /// What this reply is; None when it is to be swallowed.
-    fn next_expected(&self, reply: &[u8]) -> Result<Option<Expected>, Cause> {
+    pub(super) fn next_expected(&self, reply: &[u8]) -> Result<Option<Expected>, Cause> {
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
         if reply.first() == Some(&b'>') {
@@ -405,10 +422,11 @@ impl Link {
     /// Gives the connection up if a request has waited too long. Called now and then.
     pub fn check_time(&self, now: Instant) {
         let mut inner = self.inner.borrow_mut();
-        let Some(oldest) = inner.batches.front() else {
+        let oldest = inner.batches.front().map(|oldest| oldest.at);
+        let Some(oldest) = oldest.or(inner.part_at) else {
             return;
         };
-        let waited = now.saturating_duration_since(oldest.at);
+        let waited = now.saturating_duration_since(oldest);
         self.look_for_script(&mut inner, waited);
         if waited < self.options.request_timeout() || inner.broken.is_some() {
             return;
@@ -444,7 +462,7 @@ impl Link {
             inner.phase = next;
             inner.out = BytesMut::with_capacity(BUFFER_BYTES_MIN);
             inner.is_blocked = false;
-            inner.is_stuck = false;
+            (inner.is_stuck, inner.is_paused, inner.part_at) = (false, false, None);
             let written = std::mem::take(&mut inner.written);
             (inner.appended, inner.sent, inner.received) = (0, 0, 0);
             inner.batches.clear();
@@ -574,6 +592,8 @@ impl Flush for Link {
             .increment(u64::from(!inner.out.is_empty()));
         if let Err(error) = inner.poll_write(&mut Context::from_waker(&task)) {
             inner.broken = Some(Cause::new(error.to_string()));
+            task.wake();
+        } else if std::mem::take(&mut inner.is_paused) {
             task.wake();
         }
     }

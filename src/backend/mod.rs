@@ -9,7 +9,7 @@
 //! * [`armed`]: the one on which what touches several slots of a shard takes effect;
 //! * [`marks`]: what was sent once on it and need not be sent again;
 //! * [`pinned`]: connections that one transaction has for itself, from a bounded pool;
-//! * [`reader`]: its incoming half, from bytes to replies;
+//! * [`reader`]: its incoming half, from bytes to replies; [`stream`]: large ones as they come;
 //! * [`wakeups`]: news of transactions that have ended;
 //! * [`orphans`]: scripts that were given up; [`busy`]: those that keep a shard from all else;
 //! * [`request`]: what is remembered of a request until its reply is there;
@@ -35,10 +35,12 @@ pub mod pinned;
 mod reader;
 mod request;
 pub mod rules;
+mod stream;
 pub mod wakeups;
 
 use std::fmt;
 use std::rc::Rc;
+use std::task::Context;
 
 pub use armed::Armed;
 pub use busy::Busy;
@@ -150,6 +152,17 @@ pub trait ReplySink {
     fn deliver_at(self: Rc<Self>, number: u64, reply: &[u8], _epoch: Option<&[u8]>) {
         self.deliver(number, reply);
     }
-    /// There will be no reply.
+    /// There will be no reply. After [`ReplySink::part`]: the rest of it will not come.
     fn fail(self: Rc<Self>, number: u64, failure: &Failure);
+    /// Whether the reply may be delivered in parts, for which nobody needs it as a whole.
+    fn takes_parts(&self, _number: u64) -> bool {
+        false
+    }
+    /// The beginning of a reply, or more of it; its last part is delivered.
+    fn part(self: Rc<Self>, _number: u64, _part: &[u8]) {}
+    /// Bytes of parts that have not left yet; with more than this the task is to be woken when
+    /// they have.
+    fn unsent(&self, _number: u64, _enough: usize, _task: &Context<'_>) -> usize {
+        0
+    }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 
 use super::hold::Hold;
+use super::stream::Flow;
 use crate::resp::{Limits, ReplyError, ReplyScanner};
 
 /// Buffers start at this size, and return to it when they are empty.
@@ -17,6 +18,8 @@ pub(super) struct Reader {
     pub(super) buffer: BytesMut,
     scanner: ReplyScanner,
     pub(super) hold: Hold,
+    /// Whether the reply that is coming in leaves meanwhile.
+    pub(super) flow: Flow,
     /// The epoch that was read last, until the index behind it is.
     pub(super) epoch: Option<Bytes>,
     /// Bytes at the beginning of the buffer that were scanned.
@@ -31,6 +34,7 @@ impl Reader {
             buffer: BytesMut::with_capacity(BUFFER_BYTES_MIN),
             scanner: ReplyScanner::new(limits),
             hold: Hold::default(),
+            flow: Flow::Whole,
             epoch: None,
             done: 0,
             room: BUFFER_BYTES_MIN,
@@ -54,6 +58,18 @@ impl Reader {
             self.done += len;
             start..self.done
         }))
+    }
+
+    /// What there is of a reply that is not complete.
+    pub(super) fn begun(&self) -> &[u8] {
+        &self.buffer[self.done..]
+    }
+
+    /// Takes away what can be handed on of the reply that is not complete.
+    pub(super) fn hand_on(&mut self) -> Range<usize> {
+        let start = self.done;
+        self.done += self.scanner.hand_on();
+        start..self.done
     }
 
     /// Drops what was handed out, unless some of it is still referred to.

@@ -1,10 +1,48 @@
 //! Rows of the table: what an operator may limit, and look at.
 
-use super::setting::Kind::{Bytes, Count, Millis, Text};
+use super::setting::Kind::{Bytes, Choice, Count, Millis, Place, Text};
 use super::{Group, Setting};
 
 const TIB: u64 = 1 << 40;
 const HOUR_MS: u64 = 3_600_000;
+
+pub(super) const PROXY_PROTOCOL: Setting = Setting {
+    name: "proxy-protocol",
+    group: Group::Addresses,
+    kind: Choice {
+        default: "off",
+        of: &["off", "on"],
+        set: |c, v| {
+            c.proxy_protocol = v == "on";
+            matches!(v, "off" | "on")
+        },
+    },
+    help: "on: every connection to listen and tls-listen must begin with a header of the PROXY \
+           protocol (version 1 or 2) that tells the client's address, as balancers send it. Whoever \
+           can connect can claim any address then: let nobody in but the balancer.",
+};
+
+pub(super) const TRACE_COLLECTOR: Setting = Setting {
+    name: "trace-collector",
+    group: Group::Process,
+    kind: Place {
+        set: |c, v| c.trace_collector = Some(v),
+    },
+    help: "Where spans of traced commands and transactions are sent: a collector that takes OTLP \
+           over plain HTTP (usually port 4318), as JSON at /v1/traces. Without it nothing is traced.",
+};
+
+pub(super) const TRACE_SAMPLE: Setting = Setting {
+    name: "trace-sample",
+    group: Group::Process,
+    kind: Count {
+        default: 0,
+        range: 0..=1_000_000_000,
+        set: |c, v| c.trace_sample = v,
+    },
+    help: "One command or transaction in so many is traced even if its client does not ask for it \
+           by LOCKSTEP TRACE; 0: none.",
+};
 
 pub(super) const DENY_COMMANDS: Setting = Setting {
     name: "deny-commands",

@@ -36,6 +36,7 @@ const RESTART: &[(&str, &str)] = &[
         "shard",
         "the shards are fixed: no key is moved, and every lockstep must have the same ones",
     ),
+    ("trace-collector", "the way to it is made once"),
     ("workers", "worker threads are started once"),
     ("log-format", "the log is opened once"),
     (
@@ -74,6 +75,7 @@ const PROMISES: &str = "transactions that are under way rest on it";
 
 /// What counts for new connections.
 const NEW_CONNECTIONS: &[&str] = &[
+    "proxy-protocol",
     "client-inflight-max",
     "client-input-bytes-max",
     "client-output-bytes-max",

@@ -47,6 +47,8 @@ pub struct Config {
     pub listen_unix: Option<String>,
     /// Whether other processes may listen on the same ports.
     pub reuse_port: bool,
+    /// Whether TCP clients come with a header that tells their address.
+    pub proxy_protocol: bool,
     /// Where the metrics and health endpoint listens, if at all.
     pub metrics_listen: Option<Address>,
 
@@ -97,6 +99,11 @@ pub struct Config {
     pub slowlog_max_len: usize,
     /// One command in so many is looked at for LOCKSTEP HOTKEYS; 0: none.
     pub hotkeys_sample: usize,
+
+    /// Where traces are sent, if anywhere.
+    pub trace_collector: Option<Address>,
+    /// One command in so many is traced without being asked for it; 0: none.
+    pub trace_sample: usize,
 
     /// Greatest number of clients connected at once; more are refused with an error.
     pub clients_max: usize,
@@ -190,6 +197,7 @@ impl Config {
             tls_listen: None,
             listen_unix: None,
             reuse_port: false,
+            proxy_protocol: false,
             metrics_listen: None,
             tls_cert_file: None,
             tls_key_file: None,
@@ -213,6 +221,8 @@ impl Config {
             slowlog_slower_than: Duration::ZERO,
             slowlog_max_len: 0,
             hotkeys_sample: 0,
+            trace_collector: None,
+            trace_sample: 0,
             clients_max: 0,
             client_inflight_max: 0,
             client_input_bytes_max: 0,

@@ -83,6 +83,11 @@ pub(super) static RULES: &[Rule] = &[
         message: "needs shard-tls-ca-file: without it there is no TLS towards the shards",
     },
     Rule {
+        about: &["trace-sample", "trace-collector"],
+        broken: |c| c.trace_sample > 0 && c.trace_collector.is_none(),
+        message: "needs trace-collector: there is nowhere to send traces to",
+    },
+    Rule {
         about: &["acl-trust-scripts", "acl-file"],
         broken: |c| c.acl_trust_scripts && c.acl_file.is_none(),
         message: "needs acl-file: without it there are no users to trust",

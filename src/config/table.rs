@@ -53,6 +53,7 @@ pub static SETTINGS: &[Setting] = &[
         help: "Another lockstep with this setting may listen on the same TCP ports at the same time \
                (SO_REUSEPORT), so that one can start before the one it follows stops.",
     },
+    guards::PROXY_PROTOCOL,
     Setting {
         name: "shard",
         group: Group::Addresses,
@@ -86,6 +87,8 @@ pub static SETTINGS: &[Setting] = &[
     guards::SLOWER_THAN,
     guards::SLOWLOG_LEN,
     guards::HOTKEYS_SAMPLE,
+    guards::TRACE_COLLECTOR,
+    guards::TRACE_SAMPLE,
     Setting {
         name: "start-without-shards",
         group: Group::Process,

@@ -11,8 +11,10 @@ use super::decide::Checks;
 use super::inbox::{Inbox, Reply};
 use super::moments::{Moments, Who};
 use super::seat::{Arrival, Request, Requests, Work};
+use super::traced::Steps;
 use crate::backend::{How, Pinned};
 use crate::metrics::Step;
+use crate::traces::Trace;
 use crate::txn::coordinator::{Coordinator, Plan};
 use crate::txn::script::{self, Prepare};
 use crate::txn::{Action, Ending, Event, Millis, Outcome, Part, Rule, TxnId, Way};
@@ -35,6 +37,7 @@ pub struct Attempt {
     outcome: Option<Outcome>,
     ending: Option<Ending>,
     moments: Moments,
+    steps: Steps,
     step_began: Instant,
     step: Step,
 }
@@ -60,7 +63,12 @@ impl Engine {
 
 impl Attempt {
     /// Starts the coordinator. Nothing is sent before [`Attempt::drive`].
-    pub fn begin(engine: &Rc<Engine>, work: Rc<[Work]>, guard: Option<Rc<Guard>>) -> Self {
+    pub fn begin(
+        engine: &Rc<Engine>,
+        work: Rc<[Work]>,
+        guard: Option<Rc<Guard>>,
+        trace: Option<Rc<Trace>>,
+    ) -> Self {
         let id = engine.new_id();
         engine.under_way.borrow_mut().insert(id.clone());
         let rule = guard.as_ref().map_or(Rule::Implicit, |guard| guard.rule);
@@ -76,6 +84,7 @@ impl Attempt {
             Coordinator::start(plan, &engine.times.limits, engine.now(), &mut actions);
         Self {
             requests: Requests::new(engine, id.clone()),
+            steps: Steps::new(engine, trace, &id, rule),
             id,
             engine: Rc::clone(engine),
             seats: work.iter().map(|_| Seat::default()).collect(),
@@ -165,6 +174,7 @@ impl Attempt {
             }
         };
         if let Some(event) = event {
+            self.steps.saw(&event);
             self.moments.saw(&event, &mut self.actions);
             self.moments.pause(&self.actions).await;
             self.coordinator
@@ -206,6 +216,7 @@ impl Attempt {
         let actions = std::mem::take(&mut self.actions);
         let mut actions = self.moments.admit(actions);
         for action in &actions {
+            self.steps.asks(action);
             match action {
                 Action::Prepare { part, not_after_ms } => self.prepare(*part, *not_after_ms),
                 Action::Apply { part, way } => self.apply(*part, *way),

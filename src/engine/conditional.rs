@@ -61,6 +61,7 @@ use futures::future::{join_all, try_join_all};
 use super::attempt::Attempt;
 use super::blocking::{LOOK_AGAIN, append_question, hold, is_clear, maybe_sent};
 use super::seat::Work;
+use super::traced::note_single;
 use super::turnstile::Ticket;
 use super::watching::{Watched, Watching};
 use super::{Answer, Engine, errors, seat};
@@ -68,6 +69,7 @@ use crate::backend::{Failure, Pinned};
 use crate::failpoint;
 use crate::metrics::Outcome as Told;
 use crate::resp::{self, Protocol};
+use crate::traces::Trace;
 use crate::txn::plan::{Branch, Plan};
 use crate::txn::{Part, Rule, TxnId, names, script};
 
@@ -82,15 +84,18 @@ pub(super) struct Terms {
     pub ticket: Option<Rc<Ticket>>,
     /// From when on `lock-wait` counts.
     pub began: Instant,
+    /// What it is part of.
+    pub trace: Option<Rc<Trace>>,
 }
 
 impl Terms {
     /// Now, behind everybody who has come before.
-    pub(super) fn of(guard: Option<Rc<Guard>>) -> Self {
+    pub(super) fn of(guard: Option<Rc<Guard>>, trace: Option<Rc<Trace>>) -> Self {
         Self {
             guard,
             ticket: None,
             began: Instant::now(),
+            trace,
         }
     }
 }
@@ -161,10 +166,10 @@ impl Engine {
             self.count_single(Told::WatchBroken);
             return done(&errors::null_array(plan.protocol()));
         };
-        let engine = Rc::clone(self);
+        let (engine, trace) = (Rc::clone(self), self.trace());
         self.active.set(self.active.get() + 1);
         tokio::task::spawn_local(async move {
-            engine.run_conditional(plan, watched, done).await;
+            engine.run_conditional(plan, watched, trace, done).await;
             engine.active.set(engine.active.get() - 1);
         });
     }
@@ -173,6 +178,7 @@ impl Engine {
         self: &Rc<Self>,
         mut plan: Plan,
         watched: Watched,
+        trace: Option<Rc<Trace>>,
         done: impl FnOnce(&[u8]),
     ) {
         let has_keys = plan
@@ -193,11 +199,15 @@ impl Engine {
             _ => None,
         };
         match native {
-            Some(connection) => done(&self.exec_watching(plan, connection).await),
+            Some(connection) => {
+                let reply = self.exec_watching(plan, connection).await;
+                note_single(trace.as_ref(), &reply);
+                done(&reply);
+            }
             None => {
                 let guard = Guard::new(connections);
                 let work = plan.take_branches().into_iter().map(Work::new).collect();
-                let terms = Terms::of(Some(Rc::clone(&guard)));
+                let terms = Terms::of(Some(Rc::clone(&guard)), trace);
                 self.run_locked(plan, work, Answer::Exec, terms, done).await;
                 guard.leave();
             }

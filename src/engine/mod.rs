@@ -18,14 +18,17 @@
 //! * [`crossing`]: single commands whose keys are on several shards;
 //! * [`everywhere`]: asking every shard the same;
 //! * [`wakeups`]: for the end of transactions that stand in the way;
+//! * [`reload`]: our own scripts, where a shard has lost them;
 //! * [`sources`]: scripts that clients have shown;
 //! * [`errors`]: what a client is told instead of replies;
 //! * [`inbox`]: what has arrived;
 //! * [`inspect`]: what operators ask of it;
 //! * [`moments`]: where tests stop it;
 //! * [`stored`]: replies that a recoverer got in the place of the client;
+//! * [`traced`]: steps of transactions that are traced;
 //! * [`lanes`]: shared connections by protocol and database.
 
+mod ask;
 pub mod attempt;
 pub mod blocking;
 mod census;
@@ -43,14 +46,18 @@ pub mod lanes;
 mod moments;
 pub mod patient;
 pub mod recover;
+mod reload;
 pub mod seat;
 pub mod sources;
 mod stored;
+mod traced;
 pub mod turnstile;
 pub mod waiting;
 mod wakeups;
 pub mod watching;
 
+use ask::no_reply;
+pub use ask::{ask_as, ask_over};
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -59,10 +66,11 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::backend::{Armed, Failure, How, Isolation, Link, Pool, Wakeups};
+use crate::backend::{Armed, How, Isolation, Link, Pool, Wakeups};
 use crate::failpoint;
 use crate::metrics::{Limit, Metrics, Outcome as Told, Scope, Step};
 use crate::resp::{self, Lane, Protocol};
+use crate::traces::Trace;
 use crate::txn::plan::{Branch, Plan};
 use crate::txn::script;
 use crate::txn::{Limits, Millis, Outcome, Part, Refusal, TxnId};
@@ -142,6 +150,8 @@ pub struct Engine {
     active: Cell<usize>,
     /// Those that have an id.
     under_way: RefCell<HashSet<TxnId>>,
+    /// What begins now is part of this.
+    trace: RefCell<Option<Rc<Trace>>>,
 }
 
 impl Engine {
@@ -176,6 +186,7 @@ impl Engine {
             recovering: RefCell::default(),
             active: Cell::new(0),
             under_way: RefCell::default(),
+            trace: RefCell::default(),
         })
     }
 
@@ -225,50 +236,6 @@ impl Engine {
         self.times.strict
     }
 
-    /// Loads our scripts into a shard that has lost them; it answers nobody.
-    fn load_scripts(&self, shard: u16) {
-        tracing::warn!(
-            shard = self.link(shard).address(),
-            "the shard has lost our scripts; loading them again"
-        );
-        let mut request = BytesMut::new();
-        for script in script::ALL {
-            script.append_load(&mut request);
-        }
-        let inbox = Inbox::<Reply>::new();
-        // If it cannot be sent, the next connection loads them.
-        let _ = self.link(shard).send(
-            &[&request],
-            How::behind(script::ALL.len() as u32 - 1),
-            inbox,
-            0,
-        );
-    }
-
-    /// Has every shard run a command that drops all scripts, and load our own again in the same
-    /// step, so that no transaction meets a shard without them. The replies to EXEC, by shard.
-    pub async fn forget_scripts(&self, command: &[u8]) -> Vec<Result<Bytes, Failure>> {
-        let mut request = BytesMut::from(script::MULTI);
-        request.extend_from_slice(command);
-        for script in script::ALL {
-            script.append_load(&mut request);
-        }
-        request.extend_from_slice(script::EXEC);
-        let how = How::behind(script::ALL.len() as u32 + 2);
-        self.lanes.each(|link| link.marks.clear());
-        let request = &request;
-        let ask = |shard| async move {
-            let inbox = Inbox::<Reply>::new();
-            let sink = Rc::<Inbox<Reply>>::clone(&inbox);
-            self.link(shard).send(&[request], how, sink, 0)?;
-            match inbox.next(None).await {
-                Some((_, reply)) => reply,
-                None => Err(no_reply()),
-            }
-        };
-        futures::future::join_all((0..self.shards()).map(ask)).await
-    }
-
     /// Transactions that are not finished: answered or not, something of them is under way.
     pub fn active(&self) -> usize {
         self.active.get()
@@ -281,23 +248,33 @@ impl Engine {
         answer: Answer,
         done: impl FnOnce(&[u8]) + 'static,
     ) {
-        let engine = Rc::clone(self);
+        let (engine, trace) = (Rc::clone(self), self.trace());
         self.active.set(self.active.get() + 1);
         tokio::task::spawn_local(async move {
-            engine.run(plan, answer, done).await;
+            engine.run(plan, answer, trace, done).await;
             engine.active.set(engine.active.get() - 1);
         });
     }
 
-    async fn run(self: &Rc<Self>, plan: Plan, answer: Answer, done: impl FnOnce(&[u8])) {
-        let mut plan = plan;
+    async fn run(
+        self: &Rc<Self>,
+        mut plan: Plan,
+        answer: Answer,
+        trace: Option<Rc<Trace>>,
+        done: impl FnOnce(&[u8]),
+    ) {
         if self.is_native(&plan) {
-            return done(&self.run_natively(plan, answer).await);
+            let reply = self.run_natively(plan, answer).await;
+            traced::note_single(trace.as_ref(), &reply);
+            return done(&reply);
         }
         match self.run_guarded(&mut plan, answer).await {
-            Guarded::Answered(reply) => done(&reply),
+            Guarded::Answered(reply) => {
+                traced::note_single(trace.as_ref(), &reply);
+                done(&reply);
+            }
             Guarded::ToDo(work) => {
-                let terms = Terms::of(None);
+                let terms = Terms::of(None, trace);
                 self.run_locked(plan, work, answer, terms, done).await;
             }
         }
@@ -312,7 +289,7 @@ impl Engine {
         terms: Terms,
         done: impl FnOnce(&[u8]),
     ) {
-        let (guard, began) = (terms.guard.as_ref(), terms.began);
+        let (guard, began, trace) = (terms.guard.as_ref(), terms.began, terms.trace.as_ref());
         self.metrics.participants.record(work.len() as f64);
         let keys = work
             .iter()
@@ -333,7 +310,7 @@ impl Engine {
             return done(&errors::waited_too_long(answer, self.times.lock_wait.get()));
         }
         let (mut attempt, mut outcome, attempts) =
-            self.attempt_until_decided(&work, guard, began).await;
+            self.attempt_until_decided(&work, guard, trace, began).await;
         if outcome == Outcome::CommittedRepliesLost && attempt.find_replies().await {
             outcome = Outcome::Committed;
         }
@@ -351,6 +328,7 @@ impl Engine {
             )),
         };
         self.count(told(&outcome), began, attempts);
+        traced::note_end(trace, told(&outcome), &attempt.id, attempts, work.len());
         if is_checked && outcome == Outcome::WatchBroken {
             let protocol = plan.protocol();
             return self.finish_broken(attempt, &work, protocol, done).await;
@@ -438,13 +416,14 @@ impl Engine {
         self: &Rc<Self>,
         work: &Rc<[Work]>,
         guard: Option<&Rc<Guard>>,
+        trace: Option<&Rc<Trace>>,
         began: Instant,
     ) -> (Attempt, Outcome, u32) {
         let mut attempts = 0;
         loop {
             attempts += 1;
             let waited = began.elapsed();
-            let mut attempt = Attempt::begin(self, Rc::clone(work), guard.cloned());
+            let mut attempt = Attempt::begin(self, Rc::clone(work), guard.cloned(), trace.cloned());
             let mut outcome = attempt.drive().await;
             let mut wait = self.retry_after(&outcome, attempts);
             if wait.is_some() && guard.is_some_and(|guard| guard.is_spent()) {
@@ -536,32 +515,6 @@ impl Engine {
     fn shard_clock(&self, part: Part) -> Millis {
         (self.now() as i64 + self.clock_offsets[usize::from(part.shard)].get()).max(0) as Millis
     }
-
-    /// Sends a request over a link and waits for its reply.
-    pub async fn ask(&self, shard: u16, request: &[u8]) -> Result<Bytes, Failure> {
-        ask_over(self.link(shard), request).await
-    }
-}
-
-/// Sends a request over a link and waits for its reply.
-///
-/// # Errors
-/// There is none.
-pub async fn ask_over(link: &Rc<Link>, request: &[u8]) -> Result<Bytes, Failure> {
-    ask_as(link, request, How::PLAIN).await
-}
-
-/// The same for a request of this kind.
-///
-/// # Errors
-/// There is none.
-pub async fn ask_as(link: &Rc<Link>, request: &[u8], how: How) -> Result<Bytes, Failure> {
-    let inbox = Inbox::<Reply>::new();
-    link.send(&[request], how, Rc::<Inbox<Reply>>::clone(&inbox), 0)?;
-    match inbox.next(None).await {
-        Some((_, reply)) => reply,
-        None => Err(no_reply()),
-    }
 }
 
 fn compose(plan: &Plan, answer: Answer, replies: &[Vec<Bytes>]) -> BytesMut {
@@ -569,10 +522,6 @@ fn compose(plan: &Plan, answer: Answer, replies: &[Vec<Bytes>]) -> BytesMut {
         Answer::Exec | Answer::Parts => plan.exec_reply(replies),
         Answer::Bare => plan.bare_reply(replies),
     }
-}
-
-fn no_reply() -> Failure {
-    Failure::MaybeSent(crate::backend::Cause::new("no reply"))
 }
 
 fn told(outcome: &Outcome) -> Told {

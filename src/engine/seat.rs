@@ -206,7 +206,8 @@ pub(super) fn failed(request: Request, part: Part, failure: &Failure) -> Event {
 }
 
 /// What a reply means: the event, the shard's clock, the replies of the branch's commands.
-pub fn read(
+fn read(
+    id: &TxnId,
     request: Request,
     part: Part,
     reply: &Result<Bytes, Failure>,
@@ -239,7 +240,7 @@ pub fn read(
             ),
             Ok(None) => (Event::Read(part, Reading::Absent), None, None),
             Err(unreadable) => {
-                tracing::error!(%part, %unreadable, "a transaction's record cannot be read");
+                tracing::error!(%id, %part, %unreadable, "a transaction's record cannot be read");
                 (Event::Read(part, Reading::Unreachable), None, None)
             }
         },
@@ -340,7 +341,7 @@ impl Requests {
         {
             self.engine.load_scripts(part.shard);
         }
-        let (event, clock_ms, replies) = read(request?, part, &reply);
+        let (event, clock_ms, replies) = read(&self.id, request?, part, &reply);
         if let Some(clock_ms) = clock_ms {
             self.engine.learn_clock(part, clock_ms);
         }

@@ -16,6 +16,7 @@ use super::session::{Session, Want};
 use crate::metrics::{ErrorKind, Limit};
 use crate::resp::{CommandScanner, Limits, ProtocolError, Scan, build};
 use crate::transport::Stream;
+use crate::transport::proxied::Addresses;
 
 /// What one read into the worker's buffer asks for.
 const READ_BYTES: usize = 64 * 1024;
@@ -23,9 +24,9 @@ const READ_BYTES: usize = 64 * 1024;
 const OWN_READ_BYTES_MIN: usize = 2 * 1024;
 const READ_BYTES_MAX: usize = 1024 * 1024;
 
-/// Serves one connection to its end.
-pub async fn serve(context: Rc<Context>, stream: Stream, id: u64) {
-    let (peer, local) = stream.addresses();
+/// Serves one connection, from one address to another, to its end.
+pub async fn serve(context: Rc<Context>, stream: Stream, addresses: Addresses, id: u64) {
+    let (peer, local) = addresses;
     let entry = context.roster.enter(id, peer, local);
     let session = Session::new(
         id,

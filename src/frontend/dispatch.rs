@@ -32,6 +32,7 @@ use crate::keyspace::{
 };
 use crate::metrics::{ErrorKind, Family, Label};
 use crate::resp::{Command, Lane, build};
+use crate::traces::Trace;
 use crate::txn::names;
 use crate::txn::plan::{self, Home, Misplaced, Plan};
 use crate::txn::queue::Queue;
@@ -96,6 +97,8 @@ pub struct Dispatcher {
     /// What the client watches; some since its last WATCH that nothing has ended.
     pub(super) watching: Option<Rc<Watching>>,
     pub(super) subscriber: Rc<Subscriber>,
+    /// What the next command, or the transaction since MULTI, is part of.
+    pub(super) trace: Option<Rc<Trace>>,
     /// Counts of subscribers in the reply to EXEC, to be put right.
     pub(super) fixes: Fixes,
 }
@@ -143,6 +146,7 @@ impl Dispatcher {
             last: String::new(),
             watching: None,
             inquiries: Vec::new(),
+            trace: None,
         }
     }
 
@@ -255,6 +259,9 @@ impl Dispatcher {
     pub(super) fn reject_as(&mut self, kind: ErrorKind, text: impl AsRef<[u8]>) -> Flow {
         self.counts[Family::Refused as usize] += 1;
         self.context.metrics.errors[kind].increment(1);
+        if let Some(trace) = &self.trace {
+            trace.fails(kind.text());
+        }
         if let Some(queue) = &mut self.multi {
             queue.mark_broken();
         }
@@ -502,6 +509,9 @@ impl Dispatcher {
         let slot = self.session.open_slot();
         let sink = self.taker(request.first().copied().unwrap_or_default());
         let link = self.link(shard);
+        if let Some(trace) = &self.trace {
+            trace.goes_to(shard, link.address());
+        }
         let how = How::isolated(isolation).of_script(self.is_running_script);
         if let Err(failure) = link.send(request, how, sink, slot) {
             self.session.drop_slot();

@@ -20,6 +20,7 @@ pub fn are_set(config: &Config) -> bool {
     !config.deny_commands.is_empty()
         || config.client_commands_per_second_max > 0
         || config.hotkeys_sample > 0
+        || config.trace_sample > 0
 }
 
 /// Says which names of `deny-commands` no shard knows: they deny nothing.
@@ -64,6 +65,10 @@ impl Dispatcher {
     pub(super) fn guard(&mut self, spec: &CommandSpec, command: &Command<'_>) -> Option<Flow> {
         let context = std::rc::Rc::clone(&self.context);
         let config = context.config();
+        if self.is_turn_to_trace(&config) {
+            drop(config);
+            return Some(self.sampled(command));
+        }
         let container = spec.name.split('|').next().unwrap_or_default();
         let denied = &config.deny_commands;
         let limits = &context.metrics.limits_hit;

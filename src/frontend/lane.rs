@@ -11,7 +11,7 @@ use super::access::Badge;
 use super::dispatch::{Dispatcher, Flow};
 use super::own::Identity;
 use super::refusal::{self, fixed};
-use super::session::Want;
+use super::session::{Session, Want};
 use crate::engine::lanes;
 use crate::keyspace::{CommandSpec, Own};
 use crate::metrics::{ErrorKind, Family};
@@ -31,6 +31,63 @@ pub enum Replies {
     Skip,
 }
 
+/// What is more than usual about the next command.
+impl Session {
+    /// Whether the next command needs more than usual: [`Session::take_lane`],
+    /// [`Session::begin_command`], [`Session::end_command`].
+    pub fn is_special(&self) -> bool {
+        self.is_special.get()
+    }
+
+    /// The lane is to be entered before the next command.
+    pub fn enter_lane(&self, lane: Lane) {
+        self.lane.set(Some(lane));
+        self.is_special.set(true);
+    }
+
+    /// The lane that is to be entered now.
+    pub fn take_lane(&self) -> Option<Lane> {
+        self.lane.take()
+    }
+
+    /// The client wants these replies from now on. While it wants none, there are none to skip.
+    pub fn set_replies(&self, replies: Replies) {
+        if (self.replies.get(), replies) != (Replies::Off, Replies::SkipNext) {
+            self.replies.set(replies);
+        }
+        self.is_special.set(true);
+    }
+
+    /// The client wants replies again, but for one that it has given up already.
+    pub fn speak_again(&self) {
+        if self.replies.get() == Replies::Off {
+            self.replies.set(Replies::On);
+        }
+    }
+
+    /// A command is to be dealt with.
+    pub fn begin_command(&self) {
+        if self.replies.get() == Replies::SkipNext {
+            self.replies.set(Replies::Skip);
+        }
+    }
+
+    /// It was dealt with.
+    pub fn end_command(&self) {
+        if self.replies.get() == Replies::Skip {
+            self.replies.set(Replies::On);
+        }
+        let is_usual = self.replies.get() == Replies::On;
+        let is_traced = self.traces.is_pending();
+        self.is_special
+            .set(!is_usual || is_traced || self.lane.get().is_some());
+    }
+
+    pub(super) fn is_muted(&self) -> bool {
+        matches!(self.replies.get(), Replies::Off | Replies::Skip)
+    }
+}
+
 impl Dispatcher {
     /// Deals with a command while there is more to it than usual: replies are muted, or the last
     /// EXEC has changed the lane.
@@ -45,7 +102,7 @@ impl Dispatcher {
             self.subscriber.speak(lane.protocol);
         }
         self.session.begin_command();
-        let flow = self.dispatch(command);
+        let flow = self.dispatch_traced(command);
         if flow != Flow::Wait {
             self.session.end_command();
         }

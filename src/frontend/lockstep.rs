@@ -30,7 +30,10 @@ const HELP: &[&str] = &[
     "    when the lockstep that began it is gone for good. DRYRUN changes nothing.",
     "SLOWLOG GET [<count>] | LEN | RESET",
     "    Commands that took slowlog-slower-than-ms or longer: id, time, microseconds, those of them",
-    "    that were the shard's (-1: a transaction), arguments, client.",
+    "    that were the shard's (-1: a transaction), arguments, client, its address.",
+    "TRACE <traceparent> [<tracestate>]",
+    "    The next command of this connection, or all from the next MULTI to its EXEC, is part of this",
+    "    trace (W3C Trace Context). Inside MULTI: the transaction that it stands in.",
     "LATENCY [<command> ...]",
     "    How long commands took since CONFIG RESETSTAT: calls, microseconds, those of them that were",
     "    the shards'. LATENCY HISTOGRAM has the distribution.",
@@ -62,6 +65,12 @@ impl Dispatcher {
 
     /// Answers when the shards have; nothing of this client overtakes it.
     pub(super) fn lockstep(&mut self, command: &Command<'_>) -> Flow {
+        if Self::is_trace(command) {
+            return self.trace_next(command);
+        }
+        if Self::is_trace(command) {
+            return self.trace_next(command);
+        }
         if self.multi.is_some() {
             return self.reject(fixed::NO_MULTI);
         }

@@ -20,6 +20,7 @@
 //! * [`want`]: what a session waits for before it goes on;
 //! * [`watch`]: WATCH, UNWATCH, and EXEC of a client that watches;
 //! * [`tally`]: what sessions count;
+//! * [`traced`]: commands and transactions that are traced;
 //! * [`whole`]: commands about the whole keyspace, or about every shard.
 
 pub mod access;
@@ -39,6 +40,7 @@ pub mod latency;
 pub mod lockstep;
 pub mod multi;
 pub mod own;
+mod parts;
 mod patience;
 mod pausing;
 pub mod refusal;
@@ -49,6 +51,7 @@ mod slot;
 pub mod slow;
 pub mod subscriber;
 pub mod tally;
+mod traced;
 mod tracking;
 mod waiting;
 mod want;
@@ -68,6 +71,7 @@ use crate::engine::channels::Hub;
 use crate::engine::sources::Shown;
 use crate::keyspace::{CommandTable, Topology};
 use crate::metrics::Metrics;
+use crate::traces::Tracer;
 use crate::turn::Turn;
 
 /// What all sessions of a worker share.
@@ -104,6 +108,8 @@ pub struct Context {
     pub latencies: latency::Latencies,
     /// Those that took long.
     pub slow: Arc<slow::SlowLog>,
+    /// Where spans go.
+    pub tracer: Arc<Tracer>,
     /// Commands that may have been looked at for their keys.
     pub sampled: Cell<usize>,
     /// The keys that are asked for most.

@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::dispatch::{Dispatcher, Flow};
 use super::gather::scanned_before;
@@ -16,7 +16,7 @@ use crate::backend::How;
 use crate::engine::{Answer, errors};
 use crate::failpoint;
 use crate::keyspace::{Channels, CommandSpec, Flag, Library, Lookup, Own, Treatment};
-use crate::metrics::{ErrorKind, Family, Limit};
+use crate::metrics::{ErrorKind, Family, Label, Limit, Scope};
 use crate::resp::{Command, CommandScanner, Kind, Lane, Scan, build, is_error, kind};
 use crate::txn::plan::{Home, Misplaced, Plan};
 use crate::txn::queue::{Queue, Target};
@@ -238,6 +238,10 @@ impl Dispatcher {
             is_script: queue.has_script(),
         };
         let link = Rc::clone(self.link(shard));
+        if let Some(trace) = &self.trace {
+            trace.goes_to(shard, link.address());
+            trace.note("lockstep.scope", Scope::Single.text());
+        }
         if let Err(failure) =
             link.send(&[script::MULTI, queue.raw(), script::EXEC], how, sink, slot)
         {
@@ -271,6 +275,8 @@ impl Dispatcher {
             };
             let command = scanner.command(raw);
             let Lookup::Known(spec) = context.table.lookup(&command) else {
+                // No server knows LOCKSTEP TRACE, which has done its work.
+                plan.add_ready(Bytes::from_static(b"+OK\r\n"));
                 continue;
             };
             if let Some(why) = self.denied_at_exec(spec, &command) {

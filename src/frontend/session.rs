@@ -12,17 +12,16 @@ use std::rc::Rc;
 use std::task::{Context as Task, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
 
 use super::lane::Replies;
+use super::parts::Parts;
 use super::slot::{NO_COMMAND, Slot};
 use super::subscriber::Patience;
 use super::tally::Tally;
+use super::traced::Traces;
 pub use super::want::Want;
-use crate::backend::{Failure, ReplySink};
-use crate::engine::errors;
-use crate::failpoint;
 use crate::metrics::Limit;
 use crate::resp::Lane;
 use crate::resp::build;
@@ -37,9 +36,13 @@ const WINDOW_AT_FIRST: usize = 16;
 /// A client is cut off when this many times `bytes_max` are owed to it.
 const CUT_OFF_TIMES: usize = 4;
 /// Set in the number of a slot whose command is an EXEC: its failure is told differently.
-const EXEC: u64 = 1 << 63;
+pub(super) const EXEC: u64 = 1 << 63;
 /// Set in the number of a slot whose reply the client does not want.
 const MUTED: u64 = 1 << 62;
+/// Set in the number of a slot whose command is traced.
+const TRACED: u64 = 1 << 61;
+/// All of these.
+pub(super) const MARKS: u64 = EXEC | MUTED | TRACED;
 
 /// The half of a connection that others see: replies come in here.
 pub struct Session {
@@ -53,41 +56,43 @@ pub struct Session {
     pub(super) command: Cell<u32>,
     pub(super) read_at: Cell<Instant>,
     /// Whether the next command needs more than usual: some of what follows is set.
-    is_special: Cell<bool>,
-    replies: Cell<Replies>,
+    pub(super) is_special: Cell<bool>,
+    pub(super) replies: Cell<Replies>,
     /// To be entered before the next command.
-    lane: Cell<Option<Lane>>,
+    pub(super) lane: Cell<Option<Lane>>,
     /// Whether messages of channels may come for it at any time.
     is_listening: Cell<bool>,
+    pub(super) traces: Traces,
     /// Bytes of input that the client's task keeps.
     input_bytes: Cell<usize>,
-    io: RefCell<Io>,
+    pub(super) io: RefCell<Io>,
 }
 
-struct Io {
+pub(super) struct Io {
     stream: Stream,
-    out: BytesMut,
+    pub(super) out: BytesMut,
+    pub(super) parts: Parts,
     /// Bytes of `out`, if that is all there is in it, that say no more than that a command was
     /// queued: see [`Session::acknowledge`].
     acknowledged: usize,
-    ring: VecDeque<Slot>,
+    pub(super) ring: VecDeque<Slot>,
     /// Bytes of replies in the ring.
-    ready_bytes: usize,
+    pub(super) ready_bytes: usize,
     /// Bytes of a reply, as they have been lately: a large one is remembered for a while.
-    reply_bytes: usize,
+    pub(super) reply_bytes: usize,
     /// Replies that may be missing.
     window: usize,
     /// Bytes of replies that may be kept; see [`Session::new`].
     bytes_max: usize,
     /// Number of the slot at the front of the ring.
-    head: u64,
+    pub(super) head: u64,
     task: Option<Waker>,
     is_dirty: bool,
     /// The task wants to be woken when the ring has become this short, or the output.
     wants: Option<Want>,
     /// The last write stopped half way: the task is woken when the socket takes more.
     is_blocked: bool,
-    failed: Option<io::ErrorKind>,
+    pub(super) failed: Option<io::ErrorKind>,
     /// Since when more messages wait than a subscriber may let wait for long.
     full_since: Option<Instant>,
 }
@@ -106,6 +111,7 @@ impl Session {
         let io = Io {
             stream,
             out: BytesMut::new(),
+            parts: Parts::default(),
             acknowledged: 0,
             ring: VecDeque::new(),
             ready_bytes: 0,
@@ -129,6 +135,7 @@ impl Session {
             replies: Cell::default(),
             lane: Cell::new(None),
             is_listening: Cell::new(false),
+            traces: Traces::default(),
             input_bytes: Cell::new(0),
             turn,
             tally,
@@ -136,64 +143,17 @@ impl Session {
         })
     }
 
-    /// Whether the next command needs more than usual: [`Session::take_lane`],
-    /// [`Session::begin_command`], [`Session::end_command`].
-    pub fn is_special(&self) -> bool {
-        self.is_special.get()
-    }
-
-    /// The lane is to be entered before the next command.
-    pub fn enter_lane(&self, lane: Lane) {
-        self.lane.set(Some(lane));
-        self.is_special.set(true);
-    }
-
-    /// The lane that is to be entered now.
-    pub fn take_lane(&self) -> Option<Lane> {
-        self.lane.take()
-    }
-
-    /// The client wants these replies from now on. While it wants none, there are none to skip.
-    pub fn set_replies(&self, replies: Replies) {
-        if (self.replies.get(), replies) != (Replies::Off, Replies::SkipNext) {
-            self.replies.set(replies);
-        }
-        self.is_special.set(true);
-    }
-
-    /// The client wants replies again, but for one that it has given up already.
-    pub fn speak_again(&self) {
-        if self.replies.get() == Replies::Off {
-            self.replies.set(Replies::On);
-        }
-    }
-
-    /// A command is to be dealt with.
-    pub fn begin_command(&self) {
-        if self.replies.get() == Replies::SkipNext {
-            self.replies.set(Replies::Skip);
-        }
-    }
-
-    /// It was dealt with.
-    pub fn end_command(&self) {
-        if self.replies.get() == Replies::Skip {
-            self.replies.set(Replies::On);
-        }
-        let is_usual = self.replies.get() == Replies::On;
-        self.is_special.set(!is_usual || self.lane.get().is_some());
-    }
-
-    fn is_muted(&self) -> bool {
-        matches!(self.replies.get(), Replies::Off | Replies::Skip)
-    }
-
     /// Takes the next slot; its number is for [`ReplySink`].
     pub fn open_slot(&self) -> u64 {
         let mut io = self.io.borrow_mut();
         io.ring.push_back(Slot::Waiting(self.timed()));
         let muted = if self.is_muted() { MUTED } else { 0 };
-        (io.head + io.ring.len() as u64 - 1) | muted
+        let number = io.head + io.ring.len() as u64 - 1;
+        if self.traces.is_next() {
+            self.traces.attach(number);
+            return number | muted | TRACED;
+        }
+        number | muted
     }
 
     /// A slot for an EXEC that runs natively on a shard.
@@ -211,12 +171,14 @@ impl Session {
     /// Whether nothing was asked for behind this slot.
     pub fn is_last(&self, number: u64) -> bool {
         let io = self.io.borrow();
-        (number & !(EXEC | MUTED)) + 1 == io.head + io.ring.len() as u64
+        (number & !MARKS) + 1 == io.head + io.ring.len() as u64
     }
 
     /// Gives back the slot that was opened last, since nothing was sent after all.
     pub fn drop_slot(&self) {
-        self.io.borrow_mut().ring.pop_back();
+        let mut io = self.io.borrow_mut();
+        io.ring.pop_back();
+        self.traces.detach(io.head + io.ring.len() as u64);
     }
 
     /// Answers the next command at once, in its place.
@@ -256,21 +218,26 @@ impl Session {
     pub fn complete(self: &Rc<Self>, number: u64, reply: &[u8]) {
         let mut io = self.io.borrow_mut();
         let io = &mut *io;
-        let Some(index) = (number & !(EXEC | MUTED)).checked_sub(io.head) else {
+        let Some(index) = (number & !MARKS).checked_sub(io.head) else {
             return;
         };
+        if number & TRACED != 0 {
+            let asked_at = self.turn.asked_at();
+            self.traces.end(number & !MARKS, reply, asked_at);
+        }
         let reply = if number & MUTED == 0 { reply } else { b"" };
-        io.learn(reply.len());
+        io.learn(io.begun(index) + reply.len());
         if index > 0 {
             if let Some(slot) = io.ring.get_mut(index as usize) {
                 io.ready_bytes += reply.len();
                 self.answered(slot);
-                *slot = Slot::Ready(Bytes::copy_from_slice(reply));
+                *slot = Slot::Ready(slot.whole(reply));
             }
         } else if let Some(slot) = io.ring.pop_front() {
             self.answered(&slot);
             io.out.extend_from_slice(reply);
             io.head += 1;
+            io.end_parts();
             io.drain_ring();
             self.mark_dirty(io);
             io.wake_if_wanted();
@@ -280,7 +247,7 @@ impl Session {
         }
     }
 
-    fn mark_dirty(self: &Rc<Self>, io: &mut Io) {
+    pub(super) fn mark_dirty(self: &Rc<Self>, io: &mut Io) {
         if !io.is_dirty {
             io.is_dirty = true;
             self.turn.client_is_dirty(Rc::<Self>::clone(self));
@@ -327,7 +294,7 @@ impl Session {
         if io.failed.is_some() {
             return;
         }
-        write(&mut io.out);
+        write(io.between_replies());
         self.mark_dirty(&mut io);
         self.cut_off_if_slow(&mut io, patience);
     }
@@ -340,7 +307,7 @@ impl Session {
     }
 
     fn cut_off_if_slow(&self, io: &mut Io, patience: &Patience) {
-        let (waiting, now) = (io.out.len(), self.turn.now());
+        let (waiting, now) = (io.out.len() + io.parts.waiting(), self.turn.now());
         if waiting <= patience.soft_bytes.min(patience.hard_bytes) {
             io.full_since = None;
             return;
@@ -461,6 +428,7 @@ impl Session {
         io.head += io.ring.len() as u64;
         io.ring = VecDeque::new();
         io.out = BytesMut::new();
+        io.parts = Parts::default();
         io.task = None;
         io.failed = Some(io::ErrorKind::NotConnected);
     }
@@ -493,6 +461,7 @@ impl Io {
             self.ring.pop_front();
             self.head += 1;
         }
+        self.begin_parts();
     }
 
     /// Whether all that waits to be sent is acknowledgements, and the EXEC is under way.
@@ -507,7 +476,7 @@ impl Io {
     }
 
     /// What was asked for when replies were small may be large when it comes. Whether it was.
-    fn cut_off_if_deaf(&mut self) -> bool {
+    pub(super) fn cut_off_if_deaf(&mut self) -> bool {
         let owed = self.out.len() + self.ready_bytes;
         if owed <= self.bytes_max.saturating_mul(CUT_OFF_TIMES)
             || self.out.len() <= self.reply_bytes
@@ -518,11 +487,12 @@ impl Io {
         true
     }
 
-    fn cut_off(&mut self) {
+    pub(super) fn cut_off(&mut self) {
         (self.out, self.ready_bytes) = (BytesMut::new(), 0);
         self.head += self.ring.len() as u64;
         self.ring = VecDeque::new();
         self.failed = Some(io::ErrorKind::OutOfMemory);
+        self.parts = Parts::default();
         if let Some(task) = self.task.take() {
             task.wake();
         }
@@ -546,6 +516,9 @@ impl Io {
         }
         if self.out.is_empty() && self.out.capacity() > OUT_BYTES_KEPT {
             self.out = BytesMut::new();
+        }
+        if self.out.is_empty() {
+            self.parts.wake();
         }
         Ok(())
     }
@@ -573,27 +546,5 @@ impl Flush for Session {
             }
             task => io.task = task,
         }
-    }
-}
-
-impl ReplySink for Session {
-    fn deliver(self: Rc<Self>, number: u64, reply: &[u8]) {
-        if number & EXEC != 0 {
-            failpoint::at("single-after-exec-before-reply");
-            self.tally.exec_ended(errors::native_outcome(reply));
-        }
-        self.complete(number, reply);
-    }
-
-    fn fail(self: Rc<Self>, number: u64, failure: &Failure) {
-        if number & EXEC != 0 {
-            self.tally.exec_ended(errors::failed_outcome(failure));
-            self.tally.refused(errors::failed_kind(failure));
-            return self.complete(number, &errors::failed(failure));
-        }
-        self.tally.refused(failure.kind());
-        let mut reply = BytesMut::new();
-        build::error(&mut reply, failure.to_string());
-        self.complete(number, &reply);
     }
 }

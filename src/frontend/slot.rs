@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::session::Session;
 
@@ -12,6 +12,8 @@ pub(super) enum Slot {
     Waiting(Timed),
     /// Its reply must wait for others.
     Ready(Bytes),
+    /// The same, and is not all there.
+    Begun(Box<BytesMut>),
 }
 
 /// Which command it is, and when it came: for [`super::latency`].
@@ -24,6 +26,20 @@ pub(super) struct Timed {
 
 /// No command: there is nothing to time.
 pub(super) const NO_COMMAND: u32 = u32::MAX;
+
+impl Slot {
+    /// The whole reply, of which this is the last part; the others are here.
+    pub(super) fn whole(&mut self, rest: &[u8]) -> Bytes {
+        match self {
+            Self::Begun(begun) => {
+                let mut reply = std::mem::take(&mut **begun);
+                reply.extend_from_slice(rest);
+                reply.freeze()
+            }
+            _ => Bytes::copy_from_slice(rest),
+        }
+    }
+}
 
 impl Session {
     /// The time of this command is to be taken.

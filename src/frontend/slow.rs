@@ -6,13 +6,14 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 
 use super::Context;
 use super::dispatch::Dispatcher;
+use super::roster::Entry as Client;
 use crate::backend::{Failure, ReplySink};
 use crate::resp::{as_bulk, build, elements};
 
@@ -39,6 +40,7 @@ struct Entry {
     by_shard: Option<Duration>,
     args: Vec<Bytes>,
     client: u64,
+    address: String,
 }
 
 impl SlowLog {
@@ -66,13 +68,14 @@ impl SlowLog {
     }
 
     /// The newest: id, time, microseconds, those of them that were the shard's (-1 for a
-    /// transaction), arguments, client.
+    /// transaction), arguments, client and
+    /// its address.
     pub fn show(&self, most: usize, out: &mut BytesMut) {
         let log = self.locked();
         let shown = log.entries.len().min(most);
         build::array_header(out, shown);
         for entry in log.entries.iter().take(shown) {
-            build::array_header(out, 6);
+            build::array_header(out, 7);
             build::int(out, entry.id as i64);
             build::int(out, entry.at as i64);
             build::int(out, micros(entry.taken));
@@ -80,6 +83,7 @@ impl SlowLog {
             build::array_header(out, entry.args.len());
             entry.args.iter().for_each(|arg| build::bulk(out, arg));
             build::int(out, entry.client as i64);
+            build::bulk(out, &entry.address);
         }
     }
 
@@ -99,7 +103,7 @@ struct Companion {
     began: Instant,
     is_sent: bool,
     args: Vec<Bytes>,
-    client: u64,
+    client: Arc<Client>,
 }
 
 impl Companion {
@@ -117,7 +121,8 @@ impl Companion {
             taken,
             by_shard,
             args: self.args.clone(),
-            client: self.client,
+            client: self.client.id,
+            address: self.client.address.clone(),
         };
         self.context.metrics.slow_commands.increment(1);
         self.context.slow.note(entry, config.slowlog_max_len);
@@ -138,6 +143,18 @@ impl ReplySink for Companion {
     fn fail(self: Rc<Self>, number: u64, failure: &Failure) {
         self.end();
         Rc::clone(&self.to).fail(number, failure);
+    }
+
+    fn takes_parts(&self, number: u64) -> bool {
+        self.to.takes_parts(number)
+    }
+
+    fn part(self: Rc<Self>, number: u64, part: &[u8]) {
+        Rc::clone(&self.to).part(number, part);
+    }
+
+    fn unsent(&self, number: u64, enough: usize, task: &std::task::Context<'_>) -> usize {
+        self.to.unsent(number, enough, task)
     }
 }
 
@@ -174,7 +191,7 @@ impl Dispatcher {
             began: Instant::now(),
             is_sent,
             args,
-            client: self.session.id,
+            client: Arc::clone(&self.entry),
         })
     }
 }
@@ -204,6 +221,7 @@ mod tests {
                 by_shard: None,
                 args: args(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"),
                 client: 7,
+                address: "a:1".into(),
             };
             log.note(entry, 2);
         };
@@ -213,7 +231,7 @@ mod tests {
         log.show(1, &mut out);
         assert_eq!(
             &out[..],
-            b"*1\r\n*6\r\n:2\r\n:1\r\n:5000\r\n:-1\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n:7\r\n"
+            b"*1\r\n*7\r\n:2\r\n:1\r\n:5000\r\n:-1\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n:7\r\n$3\r\na:1\r\n"
         );
         log.reset();
         assert!(log.is_empty());

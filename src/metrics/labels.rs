@@ -147,6 +147,10 @@ label! {
         Draining = "draining",
         /// The TLS handshake failed.
         Handshake = "handshake",
+        /// `proxy-protocol` is on, and it did not begin with such a header.
+        ProxyHeader = "proxy_header",
+        /// It said too little in the time it had for a handshake or a header.
+        SlowStart = "slow_start",
         /// The system refused: no file descriptors left, or the connection died at once.
         System = "system",
     }
@@ -175,6 +179,18 @@ label! {
         Invalid = "invalid",
         /// A setting has changed that only a restart changes: nothing has changed.
         Refused = "refused",
+    }
+}
+
+label! {
+    /// What became of a span.
+    SpanEnd("result") {
+        /// The collector has taken it.
+        Exported = "exported",
+        /// Too many waited already.
+        QueueFull = "queue_full",
+        /// The collector did not take it.
+        Failed = "export_failed",
     }
 }
 

@@ -19,7 +19,7 @@ use metrics_exporter_prometheus::{
 
 pub use labels::{
     ArmedEnd, CircuitState, Denial, ErrorKind, Family, GuardedWay, Label, Limit, Outcome, Per,
-    Recovery, Rejection, Reload, Scope, Step, WaitEnd,
+    Recovery, Rejection, Reload, Scope, SpanEnd, Step, WaitEnd,
 };
 use names::{Definition, Type};
 pub use portion::Portion;
@@ -62,6 +62,8 @@ pub struct Metrics {
     pub buffered_bytes: Gauge,
     /// Commands that took longer than `slowlog-slower-than-ms`.
     pub slow_commands: Counter,
+    /// Spans by what became of them.
+    pub spans: Per<SpanEnd, Counter>,
     /// Limits hit.
     pub limits_hit: Arc<Per<Limit, Counter>>,
     /// Per shard, in the order of the shard map.
@@ -194,6 +196,7 @@ impl Metrics {
             shards: shards.iter().map(shard).collect(),
             limits_hit,
             slow_commands: maker.counter(&names::SLOW_COMMANDS, &[]),
+            spans: Per::new(|l| maker.counter(&names::SPANS, &[text(l)])),
             buffered_bytes: maker.gauge(&names::BUFFERED, &[]),
             subscriptions: maker.gauge(&names::SUBSCRIPTIONS, &[]),
             messages: maker.counter(&names::MESSAGES, &[]),

@@ -89,6 +89,9 @@ metrics! {
     BUFFERED = "buffered_bytes" Gauge, [],
         "Bytes that wait in this process: input of clients, queues of MULTI, replies, and what is not yet written to shards; what memory-bytes-max limits.";
 
+    SPANS = "spans_total" Counter, ["result"],
+        "Spans of traced commands and transactions, by what became of them: exported to trace-collector, or dropped since too many waited (queue_full) or since the collector did not take them (export_failed).";
+
     SHARD_UP = "shard_up" Gauge, ["shard"],
         "1 while every worker has a connection to the shard, else 0.";
     SHARD_CIRCUIT = "shard_circuit_workers" Gauge, ["shard", "state"],

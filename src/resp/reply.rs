@@ -108,6 +108,10 @@ fn pairs(text: &[u8]) -> Result<usize, ReplyError> {
 #[derive(Debug)]
 pub struct ReplyScanner {
     bytes_max: usize,
+    /// Nothing is remembered: a reply is about to begin.
+    is_fresh: bool,
+    /// Bytes of the reply under way that were taken away; see [`Self::hand_on`].
+    gone: usize,
     /// Everything in front of it is understood; the start of an element.
     at: usize,
     /// In a header line: everything in front of it was searched for the line's end.
@@ -132,6 +136,8 @@ impl ReplyScanner {
     pub fn new(limits: Limits) -> Self {
         Self {
             bytes_max: limits.reply_bytes_max,
+            is_fresh: true,
+            gone: 0,
             at: 0,
             searched: 0,
             blob_end: 0,
@@ -154,10 +160,8 @@ impl ReplyScanner {
     /// The shard broke the protocol or a limit. So says every later call, too.
     #[inline]
     pub fn scan(&mut self, buf: &[u8]) -> Result<Option<usize>, ReplyError> {
-        if self.at == 0
-            && self.searched == 0
+        if self.is_fresh
             && let Some(len) = simple(buf)
-            && self.broken.is_none()
             && len <= self.bytes_max
         {
             return Ok(Some(len));
@@ -188,6 +192,7 @@ impl ReplyScanner {
             return Err(error);
         }
         self.seen = buf.len();
+        self.is_fresh = false;
         let found = self.elements(buf);
         match found {
             Ok(None) => {}
@@ -197,7 +202,29 @@ impl ReplyScanner {
         found
     }
 
+    /// How many bytes at the start of what was shown last belong to the reply under way and are
+    /// understood. They need not be shown again, and must not: what follows them is to be shown
+    /// next. Only after [`scan`](Self::scan) gave `None`.
+    ///
+    /// The end of a string is kept, and any name of a push: they are yet to be looked at.
+    pub fn hand_on(&mut self) -> usize {
+        let len = if self.blob_end > 0 && !self.names_push {
+            self.seen.min(self.blob_end - 2)
+        } else {
+            self.at
+        };
+        self.gone += len;
+        self.at = self.at.saturating_sub(len);
+        self.searched = self.searched.saturating_sub(len);
+        self.blob_start = self.blob_start.saturating_sub(len);
+        self.blob_end = self.blob_end.saturating_sub(len);
+        self.seen -= len;
+        len
+    }
+
     fn reset(&mut self) {
+        self.is_fresh = true;
+        self.gone = 0;
         self.at = 0;
         self.searched = 0;
         self.pending = 1;
@@ -282,7 +309,7 @@ impl ReplyScanner {
     /// Counts the elements of an aggregate, and whether it is one itself.
     fn open(&mut self, len: usize, counts: bool) -> Result<(), ReplyError> {
         let pending = self.pending - usize::from(counts);
-        let room = self.bytes_max.saturating_sub(self.at) / ELEMENT_BYTES_MIN;
+        let room = self.bytes_max.saturating_sub(self.gone + self.at) / ELEMENT_BYTES_MIN;
         if len > room.saturating_sub(pending) {
             return Err(ReplyError::TooBig);
         }
@@ -292,7 +319,7 @@ impl ReplyScanner {
 
     /// Where a string of `len` bytes from `start` on ends, its line end included.
     fn bounded(&self, len: usize, start: usize) -> Result<usize, ReplyError> {
-        let room = self.bytes_max.saturating_sub(start).saturating_sub(2);
+        let room = self.bytes_max.saturating_sub(self.gone + start + 2);
         if len > room {
             Err(ReplyError::TooBig)
         } else {

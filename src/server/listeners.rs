@@ -9,8 +9,11 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::{Common, StartError};
 use crate::config::{Address, Config};
-use crate::transport::Stream;
+use crate::metrics::Rejection;
+use crate::transport::proxied::{self, Addresses, HeaderError};
 use crate::transport::tls::{Acceptor, ClientAuth, Identity};
+use crate::transport::verdict::{Peer, explain};
+use crate::transport::{self, Stream};
 
 /// Connections that the kernel keeps for us at most.
 const BACKLOG: u32 = 4096;
@@ -121,29 +124,84 @@ impl Arrived {
     }
 }
 
+/// A connection that can be served.
+pub(super) struct Opened {
+    pub(super) stream: Stream,
+    pub(super) addresses: Addresses,
+}
+
+/// One that is not served.
+pub(super) struct Refused {
+    /// Its address, as far as known.
+    pub(super) client: String,
+    /// None: nobody wanted to be served.
+    pub(super) reason: Option<Rejection>,
+    pub(super) error: String,
+}
+
 impl Inbound {
-    /// Takes it into this runtime, after the handshake if there is one.
-    pub(super) async fn open(self, common: &Common) -> io::Result<Stream> {
-        match self {
-            Self::Tcp(stream) => TcpStream::from_std(stream).map(Stream::Tcp),
-            Self::Unix(stream) => UnixStream::from_std(stream).map(Stream::Unix),
-            Self::Tls(stream) => {
-                let stream = TcpStream::from_std(stream)?;
-                let Some(acceptor) = &common.acceptor else {
-                    return Err(io::ErrorKind::Unsupported.into());
-                };
-                let limit = common
-                    .live
-                    .borrow()
-                    .connect_timeout
-                    .max(Duration::from_secs(1))
-                    * 5;
-                tokio::time::timeout(limit, acceptor.accept(stream))
-                    .await
-                    .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
-            }
+    /// Takes it into this runtime, behind what comes in front of the first command: a header that
+    /// tells its address, a handshake.
+    pub(super) async fn open(self, common: &Common) -> Result<Opened, Refused> {
+        let mut addresses = (String::new(), String::new());
+        let limit = common.live.borrow().connect_timeout;
+        let limit = limit.max(Duration::from_secs(1)) * 5;
+        let opened = tokio::time::timeout(limit, self.open_slowly(common, &mut addresses)).await;
+        let late = || {
+            let text = format!("it took longer than {limit:?} to say who it is");
+            Err((Some(Rejection::SlowStart), text))
+        };
+        match opened.unwrap_or_else(|_| late()) {
+            Ok(stream) => Ok(Opened { stream, addresses }),
+            Err((reason, error)) => Err(Refused {
+                client: addresses.0,
+                reason,
+                error,
+            }),
         }
     }
+
+    async fn open_slowly(
+        self,
+        common: &Common,
+        addresses: &mut Addresses,
+    ) -> Result<Stream, (Option<Rejection>, String)> {
+        let system = |error: io::Error| (Some(Rejection::System), error.to_string());
+        let (stream, is_tls) = match self {
+            Self::Tcp(stream) => (stream, false),
+            Self::Tls(stream) => (stream, true),
+            Self::Unix(stream) => {
+                let stream = UnixStream::from_std(stream).map_err(system)?;
+                *addresses = transport::unix_addresses(&stream);
+                return Ok(Stream::Unix(stream));
+            }
+        };
+        let mut stream = TcpStream::from_std(stream).map_err(system)?;
+        *addresses = transport::tcp_addresses(&stream);
+        let is_proxied = common.live.borrow().proxy_protocol;
+        if is_proxied && let Some(told) = told_addresses(&mut stream).await? {
+            *addresses = told;
+        }
+        match &common.acceptor {
+            Some(acceptor) if is_tls => acceptor
+                .accept(stream)
+                .await
+                .map_err(|error| (Some(Rejection::Handshake), explain(&error, Peer::Client))),
+            _ => Ok(Stream::Tcp(stream)),
+        }
+    }
+}
+
+async fn told_addresses(
+    stream: &mut TcpStream,
+) -> Result<Option<Addresses>, (Option<Rejection>, String)> {
+    proxied::take_header(stream).await.map_err(|error| {
+        let reason = match error {
+            HeaderError::Nothing => None,
+            HeaderError::Wrong(_) | HeaderError::Lost(_) => Some(Rejection::ProxyHeader),
+        };
+        (reason, error.to_string())
+    })
 }
 
 /// What TLS clients are shown and asked for, if there is a listener for them.

@@ -50,6 +50,7 @@ use crate::keyspace::{CommandTable, Topology};
 use crate::metrics::{ErrorKind, Limit, Metrics, Rejection};
 use crate::readiness::Readiness;
 use crate::shutdown::Shutdown;
+use crate::traces::Tracer;
 use crate::transport::Stream;
 use crate::transport::tls::{Acceptor, TlsError};
 use listeners::{Arrived, Inbound, Listeners};
@@ -115,6 +116,7 @@ pub(crate) struct Common {
     pub hot: Arc<HotKeys>,
     /// Bytes that wait, over all workers.
     pub buffered: Arc<Buffered>,
+    pub tracer: Arc<Tracer>,
     pub acceptor: Option<Acceptor>,
     /// Shards that have not answered before the start.
     pub missing: Arc<[Address]>,
@@ -182,6 +184,7 @@ impl Server {
     pub async fn start(
         config: Arc<Config>,
         metrics: Arc<Metrics>,
+        tracer: Arc<Tracer>,
         readiness: Readiness,
         shutdown: Shutdown,
     ) -> Result<Self, StartError> {
@@ -229,6 +232,7 @@ impl Server {
             slow: Arc::default(),
             hot: Arc::default(),
             buffered: Arc::default(),
+            tracer,
             acceptor,
             standings,
             busy: config.shards.iter().map(|_| Busy::default()).collect(),

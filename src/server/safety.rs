@@ -25,7 +25,7 @@ pub(super) fn check(address: &Address, info: &str, allow_unsafe: bool) -> Result
                  allow-unsafe-eviction = true here"
             )));
         }
-        tracing::warn!(shard = %address, policy, "this shard can evict what a transaction has promised, and so tear it");
+        tracing::warn!(shard = %address, policy, "this shard can evict what transactions have promised, and so tear them");
     } else if policy.starts_with("volatile-") {
         tracing::warn!(shard = %address, policy, "this shard can evict locks, and decisions that somebody may still ask for; noeviction is safe");
     }

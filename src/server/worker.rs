@@ -18,6 +18,7 @@ use tokio::task::spawn_local;
 use super::circuits::Circuits;
 use super::discover::{dials, latecomers};
 use super::knobs::Knobs;
+use super::listeners::Refused;
 use super::{Accepted, Common, HANDOVER_MAX, Settings};
 use crate::backend::feed::Feed;
 use crate::backend::pinned::Bound;
@@ -31,7 +32,7 @@ use crate::frontend::guards::{self, Memory};
 use crate::frontend::subscriber::Patience;
 use crate::frontend::tally::Tally;
 use crate::frontend::{Context, client};
-use crate::metrics::{Limit, Metrics, Rejection};
+use crate::metrics::{Limit, Metrics};
 use crate::resp::{Lane, Protocol};
 use crate::turn::Turn;
 use crate::txn;
@@ -121,16 +122,26 @@ fn serve(client: Accepted, context: &Rc<Context>, common: &Common, clients: &Arc
     spawn_local(async move {
         metrics.clients_connected.increment(1.0);
         match client.stream.open(&common).await {
-            Ok(stream) => client::serve(context, stream, client.id).await,
-            Err(error) => {
-                metrics.clients_rejected[Rejection::Handshake].increment(1);
-                tracing::warn!(%error, "a client's connection failed before it was served");
-            }
+            Ok(opened) => client::serve(context, opened.stream, opened.addresses, client.id).await,
+            Err(refused) => note_refused(&refused, &metrics),
         }
         metrics.clients_connected.decrement(1.0);
         all.fetch_sub(1, Ordering::Relaxed);
         mine.fetch_sub(1, Ordering::Relaxed);
     });
+}
+
+fn note_refused(refused: &Refused, metrics: &Metrics) {
+    let Refused { client, error, .. } = refused;
+    let Some(reason) = refused.reason else {
+        return tracing::debug!(client, error, "a connection was not meant to be served");
+    };
+    metrics.clients_rejected[reason].increment(1);
+    tracing::warn!(
+        client,
+        error,
+        "a client's connection failed before it was served"
+    );
 }
 
 /// Takes over what is set anew, for as long as the worker runs.
@@ -260,6 +271,7 @@ fn context(number: usize, common: &Common, knobs: &Knobs) -> Rc<Context> {
         is_guarding: Cell::new(guards::are_set(config)),
         is_timing: Cell::new(!config.slowlog_slower_than.is_zero()),
         slow: Arc::clone(&common.slow),
+        tracer: Arc::clone(&common.tracer),
         sampled: Cell::new(0),
         hot: Arc::clone(&common.hot),
         is_full: Cell::new(false),

@@ -1,8 +1,12 @@
 //! What bytes travel on: TCP, TLS over TCP, or a unix socket, towards clients and shards alike.
 //!
-//! * [`tls`]: certificates, and the handshakes on both sides.
+//! * [`proxied`]: the address of a client that comes by way of a balancer;
+//! * [`tls`]: certificates, and the handshakes on both sides;
+//! * [`verdict`]: what became of them, in words.
 
+pub mod proxied;
 pub mod tls;
+pub mod verdict;
 
 use std::io;
 use std::pin::Pin;
@@ -12,6 +16,8 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
+
+use proxied::Addresses;
 
 /// An open connection.
 #[derive(Debug)]
@@ -34,27 +40,25 @@ macro_rules! each {
     };
 }
 
-impl Stream {
-    /// Where it comes from and where it arrived, as CLIENT LIST shows it.
-    pub fn addresses(&self) -> (String, String) {
-        let tcp = match self {
-            Self::Tcp(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
-            Self::Unix(stream) => {
-                let path = stream.local_addr();
-                let path = path
-                    .ok()
-                    .and_then(|path| Some(path.as_pathname()?.to_owned()));
-                let shown = format!("{}:0", path.unwrap_or_default().display());
-                return (shown.clone(), shown);
-            }
-        };
-        let text = |address: io::Result<std::net::SocketAddr>| {
-            address.map_or_else(|_| "?:0".to_owned(), |address| address.to_string())
-        };
-        (text(tcp.peer_addr()), text(tcp.local_addr()))
-    }
+/// Where a connection comes from and where it arrived, as CLIENT LIST shows it.
+pub fn tcp_addresses(stream: &TcpStream) -> Addresses {
+    let text = |address: io::Result<std::net::SocketAddr>| {
+        address.map_or_else(|_| "?:0".to_owned(), |address| address.to_string())
+    };
+    (text(stream.peer_addr()), text(stream.local_addr()))
+}
 
+/// The same of one on this machine: the path of the socket, twice.
+pub fn unix_addresses(stream: &UnixStream) -> Addresses {
+    let path = stream.local_addr();
+    let path = path
+        .ok()
+        .and_then(|path| Some(path.as_pathname()?.to_owned()));
+    let shown = format!("{}:0", path.unwrap_or_default().display());
+    (shown.clone(), shown)
+}
+
+impl Stream {
     /// Sends of these bytes what it takes now, and takes them off; ready when all have left.
     ///
     /// # Errors

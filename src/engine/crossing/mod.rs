@@ -53,6 +53,7 @@ use crate::backend::Failure;
 use crate::keyspace::Place;
 use crate::metrics::Limit;
 use crate::resp::{Lane, build};
+use crate::traces::Trace;
 use crate::txn::Part;
 pub use block::Patience;
 pub use fresh::SetNew;
@@ -147,15 +148,15 @@ impl Crossing {
 impl Engine {
     /// Runs a command over several shards, and calls `done` once with its reply.
     pub fn cross(self: &Rc<Self>, crossing: Crossing, done: impl FnOnce(&[u8]) + 'static) {
-        let engine = Rc::clone(self);
+        let (engine, trace) = (Rc::clone(self), self.trace());
         self.active.set(self.active.get() + 1);
         tokio::task::spawn_local(async move {
-            done(&engine.cross_over(&crossing).await);
+            done(&engine.cross_over(&crossing, trace).await);
             engine.active.set(engine.active.get() - 1);
         });
     }
 
-    async fn cross_over(self: &Rc<Self>, crossing: &Crossing) -> Bytes {
+    async fn cross_over(self: &Rc<Self>, crossing: &Crossing, trace: Option<Rc<Trace>>) -> Bytes {
         let (began, limit) = (Instant::now(), self.times.lock_wait.get());
         let spots = crossing.spots();
         let slots: Vec<String> = spots.iter().map(|s| s.place.slot.to_string()).collect();
@@ -164,7 +165,7 @@ impl Engine {
             self.metrics.limits_hit[Limit::LockWait].increment(1);
             return errors::waited_too_long(super::Answer::Parts, limit).freeze();
         };
-        let trip = Trip::new(self, crossing, ticket, began);
+        let trip = Trip::new(self, crossing, ticket, began, trace);
         let mut tries = 0;
         loop {
             match crossing.attempt(&trip).await {

@@ -18,6 +18,7 @@ use crate::engine::seat::Work;
 use crate::engine::turnstile::Ticket;
 use crate::engine::{Answer, Engine};
 use crate::resp::{self, Protocol, build};
+use crate::traces::Trace;
 use crate::txn::Part;
 use crate::txn::plan::Plan;
 
@@ -31,6 +32,7 @@ pub(super) struct Trip<'a> {
     pub(super) crossing: &'a Crossing,
     ticket: Rc<Ticket>,
     began: Instant,
+    trace: Option<Rc<Trace>>,
 }
 
 /// How a transaction ended.
@@ -68,12 +70,14 @@ impl<'a> Trip<'a> {
         crossing: &'a Crossing,
         ticket: Ticket,
         began: Instant,
+        trace: Option<Rc<Trace>>,
     ) -> Self {
         Self {
             engine,
             crossing,
             ticket: Rc::new(ticket),
             began,
+            trace,
         }
     }
 
@@ -144,6 +148,7 @@ impl<'a> Trip<'a> {
             guard: guard.clone(),
             ticket: Some(Rc::clone(&self.ticket)),
             began: self.began,
+            trace: self.trace.clone(),
         };
         let replies = Inbox::<Bytes>::new();
         let (engine, sink) = (Rc::clone(self.engine), Rc::clone(&replies));

@@ -102,12 +102,15 @@ impl Dispatcher {
             run(plan);
             return Flow::Bar;
         }
+        let (engine, trace) = (Rc::clone(&self.context.engine), self.trace.clone());
         spawn_local(async move {
             for queued in inquiries {
                 let (Ok(reply) | Err(reply)) = queued.inquiry.answer(queued.whole).await;
                 plan.fill(queued.index, reply.freeze());
             }
+            engine.under(trace);
             run(plan);
+            engine.under(None);
         });
         Flow::Bar
     }

@@ -141,3 +141,59 @@ fn the_limit_on_replies_holds() {
     assert_eq!(scan(b"*7\r\n"), Err(ReplyError::TooBig));
     assert_eq!(scan(b"*5\r\n_\r\n_\r\n_\r\n_\r\n_\r\n"), Ok(Some(19)));
 }
+
+/// A reply of which parts are taken away as they come ends where it ended as a whole, and the next
+/// one is found behind it.
+#[test]
+fn what_is_handed_on_need_not_be_shown_again() {
+    let replies: [&[u8]; 6] = [
+        b"$12\r\nhello\r\nworld\r\n",
+        b"*3\r\n$5\r\nhello\r\n*2\r\n:1\r\n$-1\r\n+OK\r\n",
+        b"*2\r\n+OK\r\n>3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nm\r\n:1\r\n",
+        b"%1\r\n$3\r\nkey\r\n|1\r\n+k\r\n+v\r\n,1.5\r\n",
+        b"*1\r\n$0\r\n\r\n",
+        b"-ERR this is one line\r\n",
+    ];
+    for reply in replies {
+        for step in 1..=reply.len() {
+            let mut scanner = ReplyScanner::new(Limits::default());
+            let (mut shown, mut taken) = (Vec::new(), 0);
+            let mut end = None;
+            for piece in [reply, b"+next\r\n"].concat().chunks(step) {
+                shown.extend_from_slice(piece);
+                end = scanner.scan(&shown).expect("a reply");
+                if end.is_some() {
+                    break;
+                }
+                let len = scanner.hand_on();
+                shown.drain(..len);
+                taken += len;
+            }
+            let end = end.expect("an end");
+            assert_eq!(taken + end, reply.len(), "{} {step}", reply.escape_ascii());
+            let mut rest = shown.split_off(end);
+            rest.extend_from_slice(b"+next\r\n");
+            assert_eq!(scanner.scan(&rest[rest.len() - 7..]), Ok(Some(7)));
+        }
+    }
+}
+
+/// The limit is that of the whole reply, whatever has left.
+#[test]
+fn the_limit_holds_for_what_has_left() {
+    let limits = Limits {
+        reply_bytes_max: 64,
+        ..Limits::default()
+    };
+    let mut scanner = ReplyScanner::new(limits);
+    let mut shown = b"*20\r\n".to_vec();
+    for _ in 0..20 {
+        shown.extend_from_slice(b"$1\r\na\r\n");
+        match scanner.scan(&shown) {
+            Ok(None) => drop(shown.drain(..scanner.hand_on())),
+            Ok(Some(_)) => panic!("beyond the limit"),
+            Err(error) => return assert_eq!(error, ReplyError::TooBig),
+        }
+    }
+    panic!("never refused");
+}
