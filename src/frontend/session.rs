@@ -143,7 +143,7 @@ impl Session {
         })
     }
 
-    /// Takes the next slot; its number is for [`ReplySink`].
+    /// Takes the next slot; its number is for [`ReplySink`](crate::backend::ReplySink).
     pub fn open_slot(&self) -> u64 {
         let mut io = self.io.borrow_mut();
         io.ring.push_back(Slot::Waiting(self.timed()));
