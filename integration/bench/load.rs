@@ -12,8 +12,15 @@ use tokio::net::TcpStream;
 use super::workloads::{Dice, Workload};
 
 /// Batches of units that a client prepares beforehand and sends in turn, so that making them is
-/// no part of what is measured.
+/// no part of what is measured; fewer, if all of them would take more than the bytes after it.
 const PREPARED: usize = 256;
+const PREPARED_BYTES: usize = 128 << 20;
+/// What is not over so long after its time will not be.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Least room for what is read.
+const ROOM: usize = 16 * 1024;
+/// Connections made in one go: more may be more than a listener's queue holds.
+const CONNECTED_AT_ONCE: usize = 100;
 
 /// What was done.
 #[derive(Default)]
@@ -22,8 +29,12 @@ pub struct Done {
     pub units: u64,
     /// In this time.
     pub took: Duration,
+    /// Processor time of the load itself.
+    pub cpu: Duration,
     /// An error reply or a lost connection, if there was one: then the rest means nothing.
     pub refused: Option<String>,
+    /// What the slowest client got done, as a share of the mean.
+    pub slowest: f64,
     latencies_us: Vec<u32>,
 }
 
@@ -43,65 +54,96 @@ pub fn run(workload: &Workload, ports: &[u16], time: Duration) -> Done {
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let clients = (0..workload.clients).map(|number| Client {
-            port: ports[number % ports.len()],
-            batches: prepare(workload, number),
-            replies: workload.unit.replies() * workload.depth,
-        });
-        let clients: Vec<Client> = clients.collect();
-        let began = Instant::now();
-        let until = began + time;
-        let all = join_all(clients.into_iter().map(|client| client.run(until))).await;
-        let mut done = Done {
-            took: began.elapsed(),
-            ..Done::default()
+        let measured = measure(workload, ports, time);
+        let done = match tokio::time::timeout(time + PATIENCE, measured).await {
+            Ok(done) => done,
+            Err(_) => Err(format!("no end {} s after its time", PATIENCE.as_secs())),
         };
-        for client in all {
-            match client {
-                Ok(latencies) => done.latencies_us.extend(latencies),
-                Err(error) => done.refused = Some(error),
-            }
-        }
-        done.units = (done.latencies_us.len() * workload.depth) as u64;
-        done.latencies_us.sort_unstable();
-        done
+        done.unwrap_or_else(|error| Done {
+            refused: Some(error),
+            ..Done::default()
+        })
     })
 }
 
-fn prepare(workload: &Workload, number: usize) -> Vec<Vec<u8>> {
+async fn measure(workload: &Workload, ports: &[u16], time: Duration) -> Result<Done, String> {
+    let mut clients = Vec::new();
+    for number in 0..workload.clients {
+        let client = Client::connect(ports[number % ports.len()], prepare(workload, number));
+        clients.push(client.await?);
+        if number % CONNECTED_AT_ONCE == CONNECTED_AT_ONCE - 1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    let (began, cpu) = (Instant::now(), own_cpu());
+    let until = began + time;
+    let all = join_all(clients.into_iter().map(|client| client.run(until))).await;
+    let (took, cpu) = (began.elapsed(), own_cpu().saturating_sub(cpu));
+    let all: Vec<Vec<u32>> = all.into_iter().collect::<Result<_, _>>()?;
+    let slowest = all.iter().map(Vec::len).min().unwrap_or(0) * all.len();
+    let mut latencies_us = all.concat();
+    latencies_us.sort_unstable();
+    Ok(Done {
+        units: (latencies_us.len() * workload.depth) as u64,
+        took,
+        cpu,
+        refused: None,
+        slowest: slowest as f64 / latencies_us.len().max(1) as f64,
+        latencies_us,
+    })
+}
+
+/// Of this thread: the load is no other.
+fn own_cpu() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = text.split(' ').next().and_then(|nanos| nanos.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or(0))
+}
+
+/// Bytes, and how many replies they will have.
+type Batch = (Vec<u8>, usize);
+
+fn prepare(workload: &Workload, number: usize) -> Vec<Batch> {
     let mut dice = Dice::new(number as u64 + 1);
     let batch = |_| {
         let mut out = Vec::new();
-        (0..workload.depth).for_each(|_| workload.unit.append(&mut dice, &mut out));
-        out
+        let units = 0..workload.depth;
+        let replies = units.map(|_| workload.unit.append(&mut dice, &mut out));
+        let replies = replies.sum();
+        (out, replies)
     };
-    (0..PREPARED).map(batch).collect()
+    let each = workload.clients * workload.depth * workload.unit.bytes();
+    let count = (PREPARED_BYTES / each).clamp(1, PREPARED);
+    (0..count).map(batch).collect()
 }
 
 struct Client {
-    port: u16,
-    batches: Vec<Vec<u8>>,
-    replies: usize,
+    stream: TcpStream,
+    batches: Vec<Batch>,
 }
 
 impl Client {
-    /// The latencies; or why it could not go on.
-    async fn run(self, until: Instant) -> Result<Vec<u32>, String> {
-        let lost = |error: std::io::Error| format!("connection lost: {error}");
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))
+    async fn connect(port: u16, batches: Vec<Batch>) -> Result<Self, String> {
+        let stream = TcpStream::connect(("127.0.0.1", port))
             .await
             .map_err(lost)?;
         stream.set_nodelay(true).map_err(lost)?;
+        Ok(Self { stream, batches })
+    }
+
+    /// The latencies; or why it could not go on.
+    async fn run(self, until: Instant) -> Result<Vec<u32>, String> {
+        let mut stream = self.stream;
         let mut scanner = ReplyScanner::new(Limits::default());
-        let mut buffer = BytesMut::with_capacity(64 * 1024);
+        let mut buffer = BytesMut::with_capacity(ROOM);
         let mut latencies = Vec::new();
-        for batch in self.batches.iter().cycle() {
+        for (batch, replies) in self.batches.iter().cycle() {
             let sent_at = Instant::now();
             if sent_at >= until {
                 break;
             }
             stream.write_all(batch).await.map_err(lost)?;
-            let mut missing = self.replies;
+            let mut missing = *replies;
             while missing > 0 {
                 match scanner.scan(&buffer).map_err(|error| error.to_string())? {
                     Some(len) => {
@@ -112,7 +154,7 @@ impl Client {
                         missing -= 1;
                     }
                     None => {
-                        buffer.reserve(16 * 1024);
+                        buffer.reserve(buffer.len().clamp(ROOM, 64 * ROOM));
                         if stream.read_buf(&mut buffer).await.map_err(lost)? == 0 {
                             return Err("it closed the connection".to_owned());
                         }
@@ -123,4 +165,8 @@ impl Client {
         }
         Ok(latencies)
     }
+}
+
+fn lost(error: std::io::Error) -> String {
+    format!("connection lost: {error}")
 }

@@ -1,7 +1,7 @@
 //! What is asked, and by how many.
 
 use super::endpoints::Kind;
-use super::support::{encode, keys_on};
+use super::support::{encode, keys_on, shard_of};
 
 /// Keys that are read and written.
 pub const KEYS: usize = 100_000;
@@ -45,6 +45,16 @@ pub enum Unit {
     Over(usize),
     /// MULTI, a SET of each of four keys that everybody writes, EXEC.
     Contended,
+    /// SET of one of a few keys, of a value of so many bytes.
+    SetOf(usize),
+    /// GET of those.
+    GetLarge,
+    /// So many of a hundred [`Unit::Cross`], the others [`Unit::Tagged`].
+    AmongTagged(usize),
+    /// So many of a hundred [`Unit::Cross`], the others [`Unit::Get`].
+    AmongGet(usize),
+    /// MULTI, two SETs on two of three shards, EXEC.
+    Cross,
 }
 
 const fn row(
@@ -142,6 +152,20 @@ pub const ALL: &[Workload] = &[
         (50, 1),
         Unit::Contended,
     ),
+    row(
+        "getw",
+        "GET, 50 clients, of one and of two workers",
+        Kind::Workers,
+        (50, 1),
+        Unit::Get,
+    ),
+    row(
+        "setw",
+        "SET, 50 clients, of one and of two workers",
+        Kind::Workers,
+        (50, 1),
+        Unit::Set,
+    ),
 ];
 
 /// A small generator of its own: quick, and the same every time.
@@ -153,17 +177,21 @@ impl Dice {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    fn key(&mut self) -> String {
+    fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        format!("key:{:012}", (self.0 >> 16) as usize % KEYS)
+        (self.0 >> 16) as usize % bound
+    }
+
+    fn key(&mut self) -> String {
+        format!("key:{:012}", self.below(KEYS))
     }
 }
 
 impl Unit {
-    /// Appends the bytes of one unit.
-    pub fn append(self, dice: &mut Dice, out: &mut Vec<u8>) {
+    /// Appends the bytes of one unit; how many replies it will have.
+    pub fn append(self, dice: &mut Dice, out: &mut Vec<u8>) -> usize {
         match self {
             Self::Get => out.extend(encode(&["GET", &dice.key()])),
             Self::Set => out.extend(encode(&["SET", &dice.key(), VALUE])),
@@ -174,38 +202,72 @@ impl Unit {
                 out.extend(encode(&words));
             }
             Self::Mset => out.extend(encode(&["MSET", &dice.key(), VALUE, &dice.key(), VALUE])),
+            Self::SetOf(bytes) => {
+                let key = large_key(dice.below(LARGE));
+                out.extend(encode(&[
+                    b"SET".as_slice(),
+                    key.as_bytes(),
+                    &vec![b'x'; bytes],
+                ]));
+            }
+            Self::GetLarge => out.extend(encode(&["GET", &large_key(dice.below(LARGE))])),
+            other => return other.append_transaction(dice, out),
+        }
+        1
+    }
+
+    fn append_transaction(self, dice: &mut Dice, out: &mut Vec<u8>) -> usize {
+        match self {
             Self::Tagged => {
                 let tag = dice.key();
-                transaction(&[format!("{{{tag}}}:a"), format!("{{{tag}}}:b")], out);
+                transaction(&[format!("{{{tag}}}:a"), format!("{{{tag}}}:b")], out)
             }
             Self::Multi => transaction(&[dice.key(), dice.key()], out),
             Self::Over(shards) => {
                 let number = dice.key();
                 let on = |shard| keys_on(&number, shard, 16, 1).remove(0);
-                transaction(&(0..shards).map(on).collect::<Vec<_>>(), out);
+                transaction(&(0..shards).map(on).collect::<Vec<_>>(), out)
             }
             Self::Contended => {
                 let wanted: Vec<String> = (0..WANTED).map(|key| format!("wanted:{key}")).collect();
-                transaction(&wanted, out);
+                transaction(&wanted, out)
             }
+            Self::Cross => {
+                let shard = |key: &str| shard_of(key.as_bytes(), 3);
+                let one = dice.key();
+                let other = std::iter::repeat_with(|| dice.key());
+                let mut other = other.skip_while(|other| shard(other) == shard(&one));
+                let other = other.next().expect("there is no end of keys");
+                transaction(&[one, other], out)
+            }
+            Self::AmongTagged(part) if dice.below(100) >= part => Self::Tagged.append(dice, out),
+            Self::AmongGet(part) if dice.below(100) >= part => Self::Get.append(dice, out),
+            _ => Self::Cross.append(dice, out),
         }
     }
 
-    /// How many replies a unit has.
-    pub fn replies(self) -> usize {
+    /// About how many bytes it has.
+    pub fn bytes(self) -> usize {
         match self {
-            Self::Get | Self::Set | Self::Mget(_) | Self::Mset => 1,
-            Self::Tagged | Self::Multi => 4,
-            Self::Over(shards) => shards + 2,
-            Self::Contended => WANTED + 2,
+            Self::SetOf(bytes) => bytes + 64,
+            _ => 512,
         }
     }
 }
 
-fn transaction(keys: &[String], out: &mut Vec<u8>) {
+/// Keys with values of a chosen size: few, since the values may be large.
+pub const LARGE: usize = 16;
+
+/// One of them.
+pub fn large_key(number: usize) -> String {
+    format!("large:{number}")
+}
+
+fn transaction(keys: &[String], out: &mut Vec<u8>) -> usize {
     out.extend(encode(&["MULTI"]));
     for key in keys {
         out.extend(encode(&["SET", key, VALUE]));
     }
     out.extend(encode(&["EXEC"]));
+    keys.len() + 2
 }
