@@ -143,7 +143,7 @@ impl Session {
         })
     }
 
-    /// Takes the next slot; its number is for [`ReplySink`].
+    /// Takes the next slot; its number is for [`ReplySink`](crate::backend::ReplySink).
     pub fn open_slot(&self) -> u64 {
         let mut io = self.io.borrow_mut();
         io.ring.push_back(Slot::Waiting(self.timed()));
@@ -223,7 +223,9 @@ impl Session {
         };
         if number & TRACED != 0 {
             let asked_at = self.turn.asked_at();
-            self.traces.end(number & !MARKS, reply, asked_at);
+            // The rest of one that has begun to leave is no error, whatever it begins with.
+            let whole = if io.begun(index) > 0 { b"" } else { reply };
+            self.traces.end(number & !MARKS, whole, asked_at);
         }
         let reply = if number & MUTED == 0 { reply } else { b"" };
         io.learn(io.begun(index) + reply.len());

@@ -203,10 +203,7 @@ impl Server {
         let listener = Listeners::open(&config).await?;
         let address = listener.address().map_err(StartError::Worker)?;
         let addresses: Vec<_> = config.shards.iter().map(ToString::to_string).collect();
-        let standings = addresses.iter().zip(&metrics.shards);
-        let standings = standings
-            .map(|(address, metrics)| standing::Standing::new(address, metrics, &readiness))
-            .collect();
+        let standings = standing::all(&addresses, &metrics, &readiness);
         let (sender, live) = watch::channel(Arc::clone(&config));
         let common = Common {
             live,
