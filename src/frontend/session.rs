@@ -17,7 +17,7 @@ use tokio::io::AsyncReadExt;
 
 use super::lane::Replies;
 use super::parts::Parts;
-use super::slot::{NO_COMMAND, Slot};
+use super::slot::{Missing, NO_COMMAND, Slot};
 use super::subscriber::Patience;
 use super::tally::Tally;
 use super::traced::Traces;
@@ -146,7 +146,7 @@ impl Session {
     /// Takes the next slot; its number is for [`ReplySink`](crate::backend::ReplySink).
     pub fn open_slot(&self) -> u64 {
         let mut io = self.io.borrow_mut();
-        io.ring.push_back(Slot::Waiting(self.timed()));
+        io.ring.push_back(Slot::Waiting(Missing::All(self.timed())));
         let muted = if self.is_muted() { MUTED } else { 0 };
         let number = io.head + io.ring.len() as u64 - 1;
         if self.traces.is_next() {
