@@ -172,6 +172,8 @@ fn a_busy_shard_says_so() {
             &["FLUSHALL"],
             &["SCRIPT", "LOAD", "return 1"],
             &["CONFIG", "SET", "maxmemory", "0"],
+            // What the busy shard says of that, as no function runs.
+            &["FUNCTION", "STATS"],
         ] {
             assert_eq!(says(words), told, "{words:?}");
         }
@@ -184,8 +186,6 @@ fn a_busy_shard_says_so() {
         assert!(error.starts_with(&discarded), "{error}");
         assert_eq!(client.value(&["GET", &well]), Value::Bulk(b"1".to_vec()));
     }
-    let stats = clients[1].call(&["FUNCTION", "STATS"]).text();
-    assert!(stats.contains("duration_ms"), "what runs is told: {stats}");
     assert_eq!(clients[1].call(&["SCRIPT", "KILL"]).raw, b"+OK\r\n");
     let ended = clients[0].read().expect("a reply").value.error();
     assert!(ended.unwrap_or_default().contains("killed by user"));

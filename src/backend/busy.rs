@@ -27,6 +27,7 @@ use std::time::Duration;
 use tokio::task::spawn_local;
 
 use super::link::{Inner, Link};
+use super::request::Expected;
 use super::{Cause, Dial, Failure};
 use crate::resp;
 
@@ -52,7 +53,7 @@ struct Known {
 }
 
 /// Whether this reply of a shard says that it is busy.
-pub(super) fn tells(reply: &[u8]) -> bool {
+fn tells(reply: &[u8]) -> bool {
     reply.starts_with(b"-BUSY ")
 }
 
@@ -71,8 +72,11 @@ impl Busy {
         Some(Failure::NeverSent(Cause::of_shard(&*told, &told)))
     }
 
-    /// What kept the shard busy has been answered.
-    pub(super) fn is_over(&self) {
+    /// What may have kept the shard busy has been answered.
+    fn is_over(&self) {
+        if !self.0.is_asking.load(Ordering::Relaxed) {
+            return;
+        }
         self.0.ended.fetch_add(1, Ordering::Relaxed);
         self.0.is_busy.store(false, Ordering::Relaxed);
     }
@@ -84,7 +88,7 @@ impl Busy {
     }
 
     /// Asks until the shard is not busy, unless somebody does already.
-    pub(super) fn look(dial: &Dial) {
+    fn look(dial: &Dial) {
         if !dial.busy.0.is_asking.swap(true, Ordering::Relaxed) {
             let asking = Asking(dial.busy.clone());
             let dial = dial.clone();
@@ -133,6 +137,17 @@ impl Link {
         }
     }
 
+    /// The next reply is there.
+    pub(super) fn note_of_script(&self, inner: &mut Inner, reply: &[u8]) {
+        if tells(reply) {
+            Busy::look(&self.dial);
+        }
+        let is_of_script = |next: &Expected| matches!(next, Expected::Reply(one) if one.is_script);
+        if std::mem::take(&mut inner.is_stuck) || inner.pending.front().is_some_and(is_of_script) {
+            self.dial.busy.is_over();
+        }
+    }
+
     /// The oldest of what was sent has waited for so long.
     pub(super) fn look_for_script(&self, inner: &mut Inner, waited: Duration) {
         if waited >= STUCK_AFTER && inner.scripts_under_way() > 0 {
@@ -150,6 +165,7 @@ mod tests {
     fn what_a_shard_says_reaches_the_client_unchanged() {
         let busy = Busy::default();
         assert!(busy.refusal().is_none());
+        busy.0.is_asking.store(true, Ordering::Relaxed);
         busy.set(b"-BUSY Redis is busy running a script.\r\n");
         let refusal = busy.refusal().map(|failure| failure.to_string());
         assert_eq!(

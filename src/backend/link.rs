@@ -19,7 +19,6 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 
-use super::busy::{self, Busy};
 use super::circuit::Circuit;
 use super::gauges::Gauges;
 use super::hold::{Isolation, Receiver};
@@ -388,13 +387,8 @@ impl Link {
             }
             Some(Expected::Reply(_)) => {}
         }
-        if busy::tells(reply) {
-            Busy::look(&self.dial);
-        }
+        self.note_of_script(inner, reply);
         inner.received += 1;
-        if std::mem::take(&mut inner.is_stuck) {
-            self.dial.busy.is_over();
-        }
         if let Some(batch) = inner.batches.front() {
             self.turn.answers(batch.at);
         }

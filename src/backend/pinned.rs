@@ -92,7 +92,14 @@ impl Pool {
     /// # Errors
     /// [`Failure::NeverSent`] when none became free in time, or the shard cannot be reached.
     pub async fn get(self: &Rc<Self>, protocol: Protocol) -> Result<Pinned, Failure> {
-        let lane = Lane::speaking(protocol);
+        self.get_in(Lane::speaking(protocol)).await
+    }
+
+    /// The same in any lane.
+    ///
+    /// # Errors
+    /// As [`Pool::get`].
+    pub async fn get_in(self: &Rc<Self>, lane: Lane) -> Result<Pinned, Failure> {
         let permit = self.permit().await?;
         let connection = match self.idle_connection(lane) {
             Some(connection) => connection,
@@ -110,7 +117,8 @@ impl Pool {
             pool: Rc::clone(self),
             _permit: permit,
         };
-        pinned.speak(protocol).await?;
+        pinned.speak(lane.protocol).await?;
+        pinned.select(lane.db).await?;
         Ok(pinned)
     }
 
@@ -309,8 +317,7 @@ impl Pinned {
             .await
     }
 
-    /// Goes on in this database. The connection is kept for others only if it is back in
-    /// database 0 in the end.
+    /// Goes on in this database.
     ///
     /// # Errors
     /// [`Failure::NeverSent`]: the connection cannot be used any more.
@@ -353,11 +360,10 @@ impl Pinned {
     }
 
     /// Puts the connection back for others. Only when it is clean: not inside MULTI, nothing
-    /// watched, nothing asked that was not answered. One in another database is closed instead.
+    /// watched, nothing asked that was not answered.
     pub fn give_back(mut self) {
         if let Some(connection) = self.connection.take()
             && connection.buffer.is_empty()
-            && connection.lane.db == 0
         {
             self.pool.idle.borrow_mut().push(connection);
         }

@@ -216,19 +216,20 @@ impl Engine {
         request: &[u8],
         berth: &Berth,
     ) -> Result<Bytes, Failure> {
-        let mut connection = self.waiters(shard).get(lane.protocol).await?;
-        connection.select(lane.db).await?;
+        let mut connection = self.waiters(shard).get_in(lane).await?;
         berth.note(shard, &mut connection).await?;
         let reply = connection.exchange_patiently(request).await?;
-        let is_held = self.is_strict() && !slots.is_empty();
-        if is_held || lane.db != 0 {
-            connection.select(0).await.map_err(maybe_sent)?;
-        }
-        if is_held {
+        if self.is_strict() && !slots.is_empty() {
             // The command itself has been executed, whatever becomes of the question.
             let slots: Vec<String> = slots.iter().map(u16::to_string).collect();
             let slots = slots.iter().map(String::as_bytes);
-            hold(&mut connection, slots).await.map_err(maybe_sent)?;
+            let mut question = BytesMut::new();
+            match lane.db {
+                0 => append_question(&mut question, names::SETTLING, slots),
+                _ => append_question_afar(&mut question, names::SETTLING, slots),
+            }
+            let held = hold_by(&mut connection, &question).await;
+            held.map_err(maybe_sent)?;
         }
         berth.give_back(connection);
         Ok(reply)
@@ -243,8 +244,13 @@ pub(super) async fn hold<'a>(
 ) -> Result<(), Failure> {
     let mut question = BytesMut::new();
     append_question(&mut question, names::SETTLING, slots);
+    hold_by(connection, &question).await
+}
+
+/// The same with this question.
+async fn hold_by(connection: &mut Pinned, question: &[u8]) -> Result<(), Failure> {
     loop {
-        let answers = connection.exchange(&question, 1).await?;
+        let answers = connection.exchange(question, 1).await?;
         if answers.first().is_some_and(|answer| is_clear(answer)) {
             return Ok(());
         }
@@ -261,6 +267,21 @@ pub(super) fn append_question<'a>(
     build::array_header(out, 3 + slots.len());
     build::bulk(out, b"HMGET");
     build::bulk(out, hash);
+    slots.for_each(|slot| build::bulk(out, slot));
+    build::bulk(out, names::EVERY_SLOT);
+}
+
+/// The same from a connection that is not in database 0, and stays where it is.
+fn append_question_afar<'a>(
+    out: &mut BytesMut,
+    hash: &[u8],
+    slots: impl ExactSizeIterator<Item = &'a [u8]>,
+) {
+    const ASK: &[u8] = b"redis.call('SELECT','0')return redis.call('HMGET',KEYS[1],unpack(ARGV))";
+    build::array_header(out, 5 + slots.len());
+    for word in [b"EVAL_RO", ASK, b"1", hash] {
+        build::bulk(out, word);
+    }
     slots.for_each(|slot| build::bulk(out, slot));
     build::bulk(out, names::EVERY_SLOT);
 }

@@ -10,7 +10,7 @@ use std::task::{Context as Task, Waker};
 use bytes::BytesMut;
 
 use super::session::{EXEC, Io, MARKS, Session};
-use super::slot::Slot;
+use super::slot::{Missing, Slot};
 use crate::backend::{Failure, ReplySink};
 use crate::engine::errors;
 use crate::failpoint;
@@ -64,7 +64,7 @@ impl Io {
         match index {
             0 => self.parts.begun,
             _ => match self.ring.get(index as usize) {
-                Some(Slot::Begun(begun)) => begun.len(),
+                Some(Slot::Waiting(Missing::Rest(begun))) => begun.len(),
                 _ => 0,
             },
         }
@@ -81,7 +81,7 @@ impl Io {
 
     /// The oldest slot is another: what has come for it leaves.
     pub(super) fn begin_parts(&mut self) {
-        if let Some(Slot::Begun(begun)) = self.ring.front_mut() {
+        if let Some(Slot::Waiting(Missing::Rest(begun))) = self.ring.front_mut() {
             let begun = std::mem::take(&mut **begun);
             self.ready_bytes = self.ready_bytes.saturating_sub(begun.len());
             self.add_to_oldest(&begun);
@@ -114,11 +114,11 @@ impl Session {
                 let Some(slot) = io.ring.get_mut(index) else {
                     return;
                 };
-                if let Slot::Waiting(timed) = *slot {
+                if let Slot::Waiting(Missing::All(timed)) = *slot {
                     self.took(timed, true);
-                    *slot = Slot::Begun(Box::default());
+                    *slot = Slot::Waiting(Missing::Rest(Box::default()));
                 }
-                if let Slot::Begun(begun) = slot {
+                if let Slot::Waiting(Missing::Rest(begun)) = slot {
                     begun.extend_from_slice(part);
                     io.reply_bytes = io.reply_bytes.max(begun.len());
                     io.ready_bytes += part.len();
@@ -135,7 +135,7 @@ impl Session {
         let mut io = self.io.borrow_mut();
         let has_begun = match Self::index(&io, number) {
             Some(0) if io.parts.begun > 0 => true,
-            Some(index) => matches!(io.ring.get(index), Some(Slot::Begun(_))),
+            Some(index) => matches!(io.ring.get(index), Some(Slot::Waiting(Missing::Rest(_)))),
             None => false,
         };
         if has_begun {
@@ -168,7 +168,7 @@ impl ReplySink for Session {
             None => 0,
             Some(0) => io.out.len(),
             Some(index) => match io.ring.get(index) {
-                Some(Slot::Begun(begun)) => begun.len(),
+                Some(Slot::Waiting(Missing::Rest(begun))) => begun.len(),
                 _ => 0,
             },
         };

@@ -17,7 +17,7 @@ use tokio::io::AsyncReadExt;
 
 use super::lane::Replies;
 use super::parts::Parts;
-use super::slot::{NO_COMMAND, Slot};
+use super::slot::{Missing, NO_COMMAND, Slot};
 use super::subscriber::Patience;
 use super::tally::Tally;
 use super::traced::Traces;
@@ -143,10 +143,10 @@ impl Session {
         })
     }
 
-    /// Takes the next slot; its number is for [`ReplySink`].
+    /// Takes the next slot; its number is for [`ReplySink`](crate::backend::ReplySink).
     pub fn open_slot(&self) -> u64 {
         let mut io = self.io.borrow_mut();
-        io.ring.push_back(Slot::Waiting(self.timed()));
+        io.ring.push_back(Slot::Waiting(Missing::All(self.timed())));
         let muted = if self.is_muted() { MUTED } else { 0 };
         let number = io.head + io.ring.len() as u64 - 1;
         if self.traces.is_next() {
@@ -223,7 +223,9 @@ impl Session {
         };
         if number & TRACED != 0 {
             let asked_at = self.turn.asked_at();
-            self.traces.end(number & !MARKS, reply, asked_at);
+            // The rest of one that has begun to leave is no error, whatever it begins with.
+            let whole = if io.begun(index) > 0 { b"" } else { reply };
+            self.traces.end(number & !MARKS, whole, asked_at);
         }
         let reply = if number & MUTED == 0 { reply } else { b"" };
         io.learn(io.begun(index) + reply.len());

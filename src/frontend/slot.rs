@@ -9,11 +9,17 @@ use super::session::Session;
 /// Of the commands that a client has sent, one.
 pub(super) enum Slot {
     /// Its reply has not come in.
-    Waiting(Timed),
+    Waiting(Missing),
     /// Its reply must wait for others.
     Ready(Bytes),
-    /// The same, and is not all there.
-    Begun(Box<BytesMut>),
+}
+
+/// What is missing of a reply. (Apart from [`Slot`], which would be larger with one more kind.)
+pub(super) enum Missing {
+    /// All of it.
+    All(Timed),
+    /// What comes behind this, which must wait for others.
+    Rest(Box<BytesMut>),
 }
 
 /// Which command it is, and when it came: for [`super::latency`].
@@ -31,7 +37,7 @@ impl Slot {
     /// The whole reply, of which this is the last part; the others are here.
     pub(super) fn whole(&mut self, rest: &[u8]) -> Bytes {
         match self {
-            Self::Begun(begun) => {
+            Self::Waiting(Missing::Rest(begun)) => {
                 let mut reply = std::mem::take(&mut **begun);
                 reply.extend_from_slice(rest);
                 reply.freeze()
@@ -62,7 +68,7 @@ impl Session {
 
     /// What was waited for is there.
     pub(super) fn answered(&self, slot: &Slot) {
-        if let Slot::Waiting(timed) = slot {
+        if let Slot::Waiting(Missing::All(timed)) = slot {
             self.took(*timed, true);
         }
     }

@@ -203,17 +203,14 @@ impl Server {
         let listener = Listeners::open(&config).await?;
         let address = listener.address().map_err(StartError::Worker)?;
         let addresses: Vec<_> = config.shards.iter().map(ToString::to_string).collect();
-        let standings = addresses.iter().zip(&metrics.shards);
-        let standings = standings
-            .map(|(address, metrics)| standing::Standing::new(address, metrics, &readiness))
-            .collect();
+        let standings = standing::all(&addresses, &metrics, &readiness);
         let (sender, live) = watch::channel(Arc::clone(&config));
-        let ids = learned.table.ids();
         let common = Common {
             live,
             metrics,
             topology: Arc::new(Topology::new(addresses)),
             map: map.into(),
+            latencies: Latencies::new(config.workers_effective(), learned.table.ids()),
             table: Arc::new(learned.table),
             info: Arc::new(ServerInfo {
                 redis_version: learned.redis_version,
@@ -230,7 +227,6 @@ impl Server {
             missing: learned.missing.into(),
             readiness: readiness.clone(),
             slow: Arc::default(),
-            latencies: Latencies::new(config.workers_effective(), ids),
             hot: Arc::default(),
             buffered: Arc::default(),
             tracer,

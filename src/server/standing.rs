@@ -1,10 +1,10 @@
 //! Whether a shard can be reached, over all workers: in the metrics, and on `/readyz`.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::Gauge;
 
-use crate::metrics::ShardMetrics;
+use crate::metrics::{Metrics, ShardMetrics};
 use crate::readiness::Readiness;
 
 /// The standing of one shard. Taken to be good until a worker says otherwise: nobody starts
@@ -15,6 +15,17 @@ pub(crate) struct Standing {
     readiness: Readiness,
     /// Workers without a connection.
     without: Mutex<usize>,
+}
+
+/// One for each shard, by its number.
+pub(super) fn all(
+    addresses: &[String],
+    metrics: &Metrics,
+    readiness: &Readiness,
+) -> Arc<[Standing]> {
+    let each = addresses.iter().zip(&metrics.shards);
+    each.map(|(address, metrics)| Standing::new(address, metrics, readiness))
+        .collect()
 }
 
 impl Standing {
