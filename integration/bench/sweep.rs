@@ -79,6 +79,17 @@ const fn series(
     }
 }
 
+/// What 50 clients do, whatever stands behind them.
+const BY_FIFTY: &[Series] = &[
+    series("GET", LOCKSTEP, |_| 50, |_| Unit::Get),
+    series(
+        "MULTI SET SET EXEC, random keys",
+        LOCKSTEP,
+        |_| 50,
+        |_| Unit::Multi,
+    ),
+];
+
 /// All of them.
 pub const AXES: &[Axis] = &[
     Axis {
@@ -88,15 +99,7 @@ pub const AXES: &[Axis] = &[
         is_logarithmic: true,
         stage: |shards| (shards, 1),
         before: |_, _| Ok(()),
-        series: &[
-            series("GET", LOCKSTEP, |_| 50, |_| Unit::Get),
-            series(
-                "MULTI SET SET EXEC, random keys",
-                LOCKSTEP,
-                |_| 50,
-                |_| Unit::Multi,
-            ),
-        ],
+        series: BY_FIFTY,
     },
     Axis {
         name: "proxies",
@@ -105,15 +108,7 @@ pub const AXES: &[Axis] = &[
         is_logarithmic: true,
         stage: |proxies| (3, proxies),
         before: |_, _| Ok(()),
-        series: &[
-            series("GET", LOCKSTEP, |_| 50, |_| Unit::Get),
-            series(
-                "MULTI SET SET EXEC, random keys",
-                LOCKSTEP,
-                |_| 50,
-                |_| Unit::Multi,
-            ),
-        ],
+        series: BY_FIFTY,
     },
     Axis {
         name: "clients",

@@ -33,6 +33,24 @@ fn ours(shard: &mut Shard) -> BTreeMap<Vec<u8>, String> {
     all
 }
 
+/// Applies t1, which has every slot, with MULTI and EXEC: this command, and it says OK.
+fn apply_natively(shard: &mut Shard, words: &[&[u8]]) {
+    let mut raw = BytesMut::new();
+    script::append_native(&mut raw, words.iter().copied());
+    let apply = ApplyPinned {
+        id: &id("t1"),
+        keys: &[b"*"],
+        commands: &raw,
+        commands_len: 1,
+    };
+    let mut out = BytesMut::new();
+    apply.append(&mut out);
+    shard.client.send(&out);
+    let replies = shard.client.replies(apply.replies());
+    let exec = answer::exec(replies.last().expect("EXEC's"), apply.marks());
+    assert_eq!(exec, answer::Exec::Ran(vec![b"+OK\r\n".as_slice()]));
+}
+
 /// I6: what was promised or decided outlives a FLUSHALL, times to live and all.
 #[test]
 fn a_flush_takes_the_clients_keys_and_nothing_of_ours() {
@@ -76,20 +94,8 @@ fn a_swap_moves_the_clients_keys_and_nothing_of_ours() {
         shard.prepare(&id("t1"), &intent("*", &[&swap]));
         let mut before = ours(&mut shard);
         if native {
-            let mut raw = BytesMut::new();
-            script::append_native(&mut raw, [script::SWAPDB, one.as_bytes(), other.as_bytes()]);
-            let apply = ApplyPinned {
-                id: &id("t1"),
-                keys: &[b"*"],
-                commands: &raw,
-                commands_len: 1,
-            };
-            let mut out = BytesMut::new();
-            apply.append(&mut out);
-            shard.client.send(&out);
-            let replies = shard.client.replies(apply.replies());
-            let exec = answer::exec(replies.last().expect("EXEC's"), apply.marks());
-            assert_eq!(exec, answer::Exec::Ran(vec![b"+OK\r\n".as_slice()]));
+            let words: [&[u8]; 3] = [script::SWAPDB, one.as_bytes(), other.as_bytes()];
+            apply_natively(&mut shard, &words);
         } else {
             let (applied, replies) = shard.apply(&id("t1"));
             assert_eq!(applied, Applied::Now);
@@ -120,20 +126,7 @@ fn a_flush_runs_natively_without_loaded_scripts() {
     shard.prepare(&id("t1"), &intent("*", &["FLUSHALL"]));
     shard.text("SCRIPT FLUSH");
     let before = ours(&mut shard).len();
-    let mut raw = BytesMut::new();
-    script::append_native(&mut raw, [script::FLUSHALL]);
-    let apply = ApplyPinned {
-        id: &id("t1"),
-        keys: &[b"*"],
-        commands: &raw,
-        commands_len: 1,
-    };
-    let mut out = BytesMut::new();
-    apply.append(&mut out);
-    shard.client.send(&out);
-    let replies = shard.client.replies(apply.replies());
-    let exec = answer::exec(replies.last().expect("EXEC's"), apply.marks());
-    assert_eq!(exec, answer::Exec::Ran(vec![b"+OK\r\n".as_slice()]));
+    apply_natively(&mut shard, &[script::FLUSHALL]);
     assert_eq!(ours(&mut shard).len(), before + 1, "settling came");
     assert_eq!(shard.text("DBSIZE"), format!(":{}\r\n", before + 1));
 }

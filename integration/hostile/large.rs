@@ -128,7 +128,7 @@ fn a_large_reply_is_held_while_its_slot_settles() {
         return;
     }
     let key = key_on("value", 0, SHARDS);
-    put(&cluster.shards()[0], &key, 4 * MIB);
+    put(&cluster.shards()[0], &key, 8 * MIB);
     let mut shard = cluster.shards()[0].client();
     let slot = slot_of(key.as_bytes()).to_string();
     shard.value(&["HSET", "__lockstep:settling", &slot, "some-transaction"]);
@@ -141,7 +141,7 @@ fn a_large_reply_is_held_while_its_slot_settles() {
     assert!(client.read_some().is_err(), "it left");
     client.reply_limit(PROMPT);
     shard.value(&["HDEL", "__lockstep:settling", &slot]);
-    assert_eq!(read(&mut client, bulk_len(4 * MIB)).0, bulk_len(4 * MIB));
+    assert_eq!(read(&mut client, bulk_len(8 * MIB)).0, bulk_len(8 * MIB));
 }
 
 /// Replies leave in the order of the commands, large ones as well, and nothing stands inside them.
@@ -160,7 +160,13 @@ fn large_replies_keep_their_place() {
     let commands = [["GET", &small], ["GET", &large], ["GET", &small]];
     let pipeline: Vec<u8> = commands.iter().flat_map(|words| encode(words)).collect();
     client.send(&pipeline).expect("sent");
-    sleep(Duration::from_millis(300));
+    eventually("the second is there", PROMPT, || {
+        let kept = cluster
+            .proxies()
+            .first()
+            .map(|proxy| proxy.metric("lockstep_buffered_bytes", ""));
+        kept.is_none_or(|bytes| bytes >= MIB as f64)
+    });
     cluster.client().value(&["PUBLISH", "news", "now"]);
     cluster.shards()[1].resume();
     let mut replies = Vec::new();
@@ -172,6 +178,65 @@ fn large_replies_keep_their_place() {
         }
     }
     assert_eq!((replies, messages), (vec![1, 8 * MIB, 1], 1));
+}
+
+/// Replies of several shards come at once, and leave one behind the other, all of them.
+#[test]
+fn large_replies_of_several_shards_wait_for_each_other() {
+    let target = Target::start(&[]);
+    let cluster = &target.cluster;
+    let keys: Vec<String> = (0..SHARDS)
+        .map(|shard| key_on("value", shard, SHARDS))
+        .collect();
+    for (shard, key) in cluster.shards().iter().zip(&keys) {
+        put(shard, key, 24 * MIB);
+    }
+    let mut client = cluster.client();
+    let pipeline: Vec<u8> = keys.iter().flat_map(|key| encode(&["GET", key])).collect();
+    client.send(&pipeline).expect("sent");
+    client.reply_limit(PROMPT);
+    let all = SHARDS * bulk_len(24 * MIB);
+    assert_eq!(read(&mut client, all).0, all);
+}
+
+/// Once a slow reader has taken its reply, the connection to the shard serves all as before.
+#[test]
+fn a_connection_is_used_again_after_a_slow_reader() {
+    let target = Target::start(&[]);
+    let cluster = &target.cluster;
+    if !cluster.is_lockstep() {
+        return;
+    }
+    let key = key_on("value", 0, SHARDS);
+    put(&cluster.shards()[0], &key, LARGE);
+    let mut shard = cluster.shards()[0].client();
+    let mut clients = || shard.value(&["CLIENT", "LIST"]).bytes().map(<[u8]>::to_vec);
+    let mut lines = || -> Vec<String> {
+        let list = String::from_utf8(clients().expect("a list")).expect("a text");
+        list.lines().map(str::to_owned).collect()
+    };
+    let mut slow = cluster.client();
+    slow.send(&encode(&["GET", &key])).expect("sent");
+    let mut id = None;
+    eventually(
+        "the shard keeps what the reader does not take",
+        PROMPT,
+        || {
+            let line = lines().into_iter().find(|line| !line.contains(" omem=0 "));
+            id = line.and_then(|line| line.split(' ').next().map(str::to_owned));
+            id.is_some()
+        },
+    );
+    assert_eq!(read(&mut slow, bulk_len(LARGE)).0, bulk_len(LARGE));
+    // By the background search, if by nobody else.
+    let id = id.expect("its id");
+    eventually("something else is asked over it", PROMPT, || {
+        let of_it = lines()
+            .into_iter()
+            .find(|line| line.starts_with(&format!("{id} ")));
+        let line = of_it.expect("it is there");
+        !line.contains(" cmd=get ") && !line.contains(" cmd=exists ")
+    });
 }
 
 /// No error fits into the middle of a reply: if the rest is lost, so is the connection.

@@ -27,7 +27,8 @@ use super::rules::Settling;
 use super::{Cause, Link};
 
 /// So much of a reply is collected before it is known to be large.
-const BYTES_MIN: usize = 1024 * 1024;
+/// (The question about what settles costs a connection, with TLS a handshake: little beside this.)
+const BYTES_MIN: usize = 2 * 1024 * 1024;
 /// A client that has so much of its reply to take yet is not read for.
 const UNSENT_BYTES_MAX: usize = 1024 * 1024;
 
@@ -147,11 +148,15 @@ impl Link {
                 has_yielded,
             } => {
                 let unsent = receiver.sink.unsent(receiver.number, UNSENT_BYTES_MAX, cx);
+                let mut inner = self.inner.borrow_mut();
+                if std::mem::take(&mut inner.is_paused) {
+                    // From now on the shard is waited for again.
+                    inner.part_at = Some(self.turn.now());
+                }
                 if unsent <= UNSENT_BYTES_MAX {
                     *has_yielded = false;
                     return Poll::Ready(Ok(()));
                 }
-                let mut inner = self.inner.borrow_mut();
                 if !inner.is_wanted() {
                     inner.is_paused = true;
                     inner.part_at = None;

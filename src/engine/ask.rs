@@ -12,9 +12,11 @@ use crate::resp::Protocol;
 impl Engine {
     /// Sends a request over a link and waits for its reply.
     pub async fn ask(&self, shard: u16, request: &[u8]) -> Result<Bytes, Failure> {
-        if self.link(shard).is_streaming() {
-            // Its client may be slow: behind it this would wait, or the reply be collected.
-            let mut connection = self.pool(shard).get(Protocol::Resp2).await?;
+        // A client that is slow would be waited for, or its reply be collected. But better that than
+        // no answer, when every pinned connection is in use.
+        if self.link(shard).is_streaming()
+            && let Ok(mut connection) = self.pool(shard).get(Protocol::Resp2).await
+        {
             let mut replies = connection.exchange(request, 1).await?;
             connection.give_back();
             return replies.pop().ok_or_else(no_reply);

@@ -1,11 +1,9 @@
 //! Our own scripts, where a shard has lost them or is made to forget all.
 
-use std::rc::Rc;
-
 use bytes::{Bytes, BytesMut};
 
 use super::inbox::{Inbox, Reply};
-use super::{Engine, no_reply};
+use super::{Engine, ask_as};
 use crate::backend::{Failure, How};
 use crate::txn::script;
 
@@ -42,15 +40,7 @@ impl Engine {
         let how = How::behind(script::ALL.len() as u32 + 2);
         self.lanes.each(|link| link.marks.clear());
         let request = &request;
-        let ask = |shard| async move {
-            let inbox = Inbox::<Reply>::new();
-            let sink = Rc::<Inbox<Reply>>::clone(&inbox);
-            self.link(shard).send(&[request], how, sink, 0)?;
-            match inbox.next(None).await {
-                Some((_, reply)) => reply,
-                None => Err(no_reply()),
-            }
-        };
+        let ask = |shard| ask_as(self.link(shard), request, how);
         futures::future::join_all((0..self.shards()).map(ask)).await
     }
 }

@@ -68,9 +68,6 @@ impl Dispatcher {
         if Self::is_trace(command) {
             return self.trace_next(command);
         }
-        if Self::is_trace(command) {
-            return self.trace_next(command);
-        }
         if self.multi.is_some() {
             return self.reject(fixed::NO_MULTI);
         }

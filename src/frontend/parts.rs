@@ -17,15 +17,15 @@ use crate::failpoint;
 use crate::metrics::Limit;
 use crate::resp::build;
 
-/// A reply that comes in parts; at most one does, on each shard's connection.
+/// Replies that come in parts: at most one over each connection to a shard.
 #[derive(Default)]
 pub(super) struct Parts {
     /// Bytes of the oldest slot's reply that have come: the client has seen its beginning.
     begun: usize,
     /// Messages that wait for its end.
     messages: BytesMut,
-    /// Who goes on when the outgoing buffer is empty.
-    reader: Option<Waker>,
+    /// Who goes on when the outgoing buffer is empty: connections to shards, each once.
+    readers: Vec<Waker>,
 }
 
 impl Parts {
@@ -36,8 +36,13 @@ impl Parts {
 
     /// There is room again.
     pub(super) fn wake(&mut self) {
-        if let Some(reader) = self.reader.take() {
-            reader.wake();
+        self.readers.drain(..).for_each(Waker::wake);
+    }
+
+    /// This one is to be woken when there is.
+    fn wakes(&mut self, reader: &Waker) {
+        if !self.readers.iter().any(|known| known.will_wake(reader)) {
+            self.readers.push(reader.clone());
         }
     }
 }
@@ -173,7 +178,7 @@ impl ReplySink for Session {
             },
         };
         if unsent > enough {
-            io.parts.reader = Some(task.waker().clone());
+            io.parts.wakes(task.waker());
         }
         unsent
     }

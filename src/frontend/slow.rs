@@ -68,8 +68,7 @@ impl SlowLog {
     }
 
     /// The newest: id, time, microseconds, those of them that were the shard's (-1 for a
-    /// transaction), arguments, client and
-    /// its address.
+    /// transaction), arguments, client and its address.
     pub fn show(&self, most: usize, out: &mut BytesMut) {
         let log = self.locked();
         let shown = log.entries.len().min(most);
