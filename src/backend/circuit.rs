@@ -9,8 +9,12 @@
 //!
 //! A shard that takes connections and greets, but never answers a request, leaves the pause as long
 //! as it was: only replies make it short again.
+//!
+//! A shard that answers the greeting with what keeps it from serving (-BUSY, -LOADING) is alive, and
+//! may serve at any moment; what it said is told to whoever asks, so it must not be told for longer
+//! than it is true. The pause does not grow then.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::link::{Link, Phase};
@@ -21,6 +25,8 @@ use crate::metrics::{CircuitState, Limit, ShardMetrics};
 pub(super) struct Circuit {
     state: Cell<CircuitState>,
     has_timed_out: Cell<bool>,
+    /// What the shard said at the last attempt that it answered so.
+    told: RefCell<Option<Rc<str>>>,
 }
 
 impl Default for Circuit {
@@ -28,6 +34,7 @@ impl Default for Circuit {
         Self {
             state: Cell::new(CircuitState::Closed),
             has_timed_out: Cell::new(false),
+            told: RefCell::default(),
         }
     }
 }
@@ -36,6 +43,14 @@ impl Circuit {
     /// A request had no reply in time, so the connection is given up.
     pub(super) fn timed_out(&self) {
         self.has_timed_out.set(true);
+    }
+
+    /// Whether what keeps the shard from serving is not what it was at the last attempt. Asked
+    /// again so soon, it need not be logged each time.
+    fn says_anew(&self, cause: &Cause) -> bool {
+        let told: Option<Rc<str>> = cause.told().map(Rc::from);
+        let before = self.told.replace(told.clone());
+        told.is_none() || told != before
     }
 
     /// What whoever asks is told while it is not closed.
@@ -56,9 +71,11 @@ impl Link {
         let state = |state| self.circuit.state.set(state);
         let mut backoff = self.options.backoff().0;
         loop {
+            let mut is_alive = false;
             let cause = match self.dial.connect(self.lane).await {
                 Ok(stream) => {
                     state(CircuitState::Closed);
+                    self.circuit.told.take();
                     self.forget_orphans();
                     let cause = self.serve(stream).await;
                     tracing::warn!(shard = self.dial.address, %cause, "connection to shard lost");
@@ -73,15 +90,23 @@ impl Link {
                 }
                 Err(cause) => {
                     self.metrics.connect_failures.increment(1);
-                    tracing::warn!(shard = self.dial.address, %cause, "cannot connect to shard");
+                    is_alive = cause.told().is_some();
+                    if self.circuit.says_anew(&cause) {
+                        tracing::warn!(shard = self.dial.address, %cause, "cannot connect to shard");
+                    }
                     cause
                 }
             };
             state(CircuitState::Open);
             self.lose(Phase::Down(cause.clone()), &cause);
             self.end_orphan().await;
+            if is_alive {
+                backoff = self.options.backoff().0;
+            }
             tokio::time::sleep(backoff).await;
-            backoff = (backoff * 2).min(self.options.backoff().1);
+            if !is_alive {
+                backoff = (backoff * 2).min(self.options.backoff().1);
+            }
             state(CircuitState::HalfOpen);
         }
     }
