@@ -8,8 +8,13 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
+
+/// With so many requests and replies to write, the sockets are looked at once more before: what has
+/// come meanwhile leaves in the same sends. Nobody is waited for. A single one is not worth the
+/// look, and many fill a send by themselves.
+const GATHERED: std::ops::Range<usize> = 2..32;
 
 /// Something with bytes to write at the end of the turn.
 pub trait Flush {
@@ -22,6 +27,8 @@ pub struct Turn {
     shards: RefCell<Vec<Rc<dyn Flush>>>,
     clients: RefCell<Vec<Rc<dyn Flush>>>,
     flusher: RefCell<Option<Waker>>,
+    /// Requests and replies since the last flush.
+    marked: Cell<usize>,
     now: Cell<Instant>,
     asked_at: Cell<Instant>,
 }
@@ -32,6 +39,7 @@ impl Default for Turn {
             shards: RefCell::default(),
             clients: RefCell::default(),
             flusher: RefCell::default(),
+            marked: Cell::new(0),
             now: Cell::new(Instant::now()),
             asked_at: Cell::new(Instant::now()),
         }
@@ -39,6 +47,12 @@ impl Default for Turn {
 }
 
 impl Turn {
+    /// One more request or reply is to be written.
+    #[inline]
+    pub fn marks(&self) {
+        self.marked.set(self.marked.get() + 1);
+    }
+
     /// A shard's link has something to write. The caller makes sure that it is listed once.
     pub fn shard_is_dirty(&self, link: Rc<dyn Flush>) {
         self.shards.borrow_mut().push(link);
@@ -83,18 +97,25 @@ impl Turn {
     /// The flusher: runs for ever as a task of the worker.
     pub async fn flush_for_ever(self: Rc<Self>) {
         let (mut shards, mut clients) = (Vec::new(), Vec::new());
-        poll_fn(|cx| {
+        loop {
+            poll_fn(|cx| self.poll_dirty(cx)).await;
+            if GATHERED.contains(&self.marked.get()) {
+                tokio::task::yield_now().await;
+            }
+            self.marked.set(0);
             let now = self.tick();
             flush_all(&self.shards, &mut shards, now);
             flush_all(&self.clients, &mut clients, now);
-            // Set last: what the flushing itself marks is on the lists, and wakes us again.
-            *self.flusher.borrow_mut() = Some(cx.waker().clone());
-            if !self.shards.borrow().is_empty() || !self.clients.borrow().is_empty() {
-                self.wake();
-            }
-            Poll::Pending::<()>
-        })
-        .await;
+        }
+    }
+
+    /// Ready when there is something to write.
+    fn poll_dirty(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.shards.borrow().is_empty() || !self.clients.borrow().is_empty() {
+            return Poll::Ready(());
+        }
+        *self.flusher.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
     }
 }
 

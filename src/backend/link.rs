@@ -226,6 +226,7 @@ impl Link {
     }
 
     fn mark_dirty(self: &Rc<Self>, inner: &mut Inner) {
+        self.turn.marks();
         if !inner.is_dirty {
             inner.is_dirty = true;
             self.turn.shard_is_dirty(Rc::<Self>::clone(self));

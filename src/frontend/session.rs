@@ -250,6 +250,7 @@ impl Session {
     }
 
     pub(super) fn mark_dirty(self: &Rc<Self>, io: &mut Io) {
+        self.turn.marks();
         if !io.is_dirty {
             io.is_dirty = true;
             self.turn.client_is_dirty(Rc::<Self>::clone(self));
