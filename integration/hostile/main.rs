@@ -18,6 +18,7 @@ mod large;
 mod leaks;
 mod shards;
 mod slow;
+mod uploads;
 
 use bystander::Bystander;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -4,10 +4,10 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -16,6 +16,12 @@ use super::{Cause, Dial, Failure};
 use crate::metrics::{Limit, PoolMetrics, Portion, ShardMetrics};
 use crate::resp::{Lane, Protocol, ReplyError, ReplyScanner, as_int, build, is_error};
 use crate::transport::Stream;
+
+/// A command that is sent as it comes is given up when nothing has come of it for so long: others
+/// may want the connection.
+const STALLED_AFTER: Duration = Duration::from_secs(60);
+/// Of such a command so much is written at once.
+const PART_BYTES: usize = 64 * 1024;
 
 /// Bounds and times of a pool.
 #[derive(Clone, Debug)]
@@ -181,6 +187,12 @@ enum ReadError {
     Broken(#[from] ReplyError),
 }
 
+fn stalled() -> Failure {
+    let limit = STALLED_AFTER.as_secs();
+    let text = format!("nothing more of the command came within {limit} s");
+    Failure::NeverSent(Cause::of_limit(text))
+}
+
 /// What was asked changes nothing: it is as if it had never been sent.
 fn never_sent(failure: Failure) -> Failure {
     match failure {
@@ -216,22 +228,55 @@ impl Pinned {
         request: &[u8],
         replies: usize,
     ) -> Result<Vec<Bytes>, Failure> {
-        let Some(mut connection) = self.connection.take() else {
-            return Err(Failure::NeverSent(
-                self.cause("the connection failed before"),
-            ));
-        };
+        let mut connection = self.take()?;
+        self.put(&mut connection, request).await?;
+        let replies = self.replies(&mut connection, replies).await?;
+        self.connection = Some(connection);
+        Ok(replies)
+    }
+
+    /// Writes a command that is read from there, up to its end, as it comes; reads its only reply.
+    ///
+    /// # Errors
+    /// As [`Pinned::exchange`]; also when nothing more has come for [`STALLED_AFTER`].
+    pub async fn exchange_as_it_comes(
+        &mut self,
+        from: &mut DuplexStream,
+    ) -> Result<Bytes, Failure> {
+        let mut connection = self.take()?;
+        let mut part = BytesMut::with_capacity(PART_BYTES);
+        loop {
+            part.clear();
+            match timeout(STALLED_AFTER, from.read_buf(&mut part)).await {
+                Ok(Ok(0)) => break,
+                Ok(Ok(_)) => self.put(&mut connection, &part).await?,
+                Ok(Err(_)) | Err(_) => return Err(stalled()),
+            }
+        }
+        let mut replies = self.replies(&mut connection, 1).await?;
+        self.connection = Some(connection);
+        let reply = replies.pop();
+        reply.ok_or_else(|| Failure::MaybeSent(self.cause("no reply")))
+    }
+
+    fn take(&mut self) -> Result<Connection, Failure> {
+        let connection = self.connection.take();
+        connection.ok_or_else(|| Failure::NeverSent(self.cause("the connection failed before")))
+    }
+
+    async fn put(&self, connection: &mut Connection, request: &[u8]) -> Result<(), Failure> {
         let limit = self.pool.options.shared.request_timeout();
         match timeout(limit, connection.write(request)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(text)) => return Err(Failure::NeverSent(self.cause(&text))),
-            Err(_) => return Err(Failure::NeverSent(self.cause("it accepts no bytes"))),
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(text)) => Err(Failure::NeverSent(self.cause(&text))),
+            Err(_) => Err(Failure::NeverSent(self.cause("it accepts no bytes"))),
         }
-        match timeout(limit, connection.read(replies)).await {
-            Ok(Ok(replies)) => {
-                self.connection = Some(connection);
-                Ok(replies)
-            }
+    }
+
+    async fn replies(&self, connection: &mut Connection, n: usize) -> Result<Vec<Bytes>, Failure> {
+        let limit = self.pool.options.shared.request_timeout();
+        match timeout(limit, connection.read(n)).await {
+            Ok(Ok(replies)) => Ok(replies),
             Ok(Err(why)) => Err(Failure::MaybeSent(self.no_reply(&why))),
             Err(_) => {
                 self.pool.metrics.limits_hit[Limit::RequestTimeout].increment(1);
@@ -271,17 +316,8 @@ impl Pinned {
     /// # Errors
     /// As [`Pinned::exchange`].
     pub async fn exchange_patiently(&mut self, request: &[u8]) -> Result<Bytes, Failure> {
-        let Some(mut connection) = self.connection.take() else {
-            return Err(Failure::NeverSent(
-                self.cause("the connection failed before"),
-            ));
-        };
-        let limit = self.pool.options.shared.request_timeout();
-        match timeout(limit, connection.write(request)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(text)) => return Err(Failure::NeverSent(self.cause(&text))),
-            Err(_) => return Err(Failure::NeverSent(self.cause("it accepts no bytes"))),
-        }
+        let mut connection = self.take()?;
+        self.put(&mut connection, request).await?;
         let replies = connection.read(1).await;
         match replies.map(|mut replies| replies.pop()) {
             Ok(Some(reply)) => {

@@ -403,7 +403,8 @@ pub static SETTINGS: &[Setting] = &[
             range: 1..=65_536,
             set: |c, v| c.pinned_connections_max = v,
         },
-        help: "Connections set apart for transactions, per shard and worker.",
+        help: "Connections set apart for transactions, per shard and worker; as many again for \
+               commands that wait for data, or that are sent on while they come in.",
     },
     Setting {
         name: "pinned-wait-ms",

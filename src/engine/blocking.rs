@@ -219,20 +219,32 @@ impl Engine {
         let mut connection = self.waiters(shard).get_in(lane).await?;
         berth.note(shard, &mut connection).await?;
         let reply = connection.exchange_patiently(request).await?;
-        if self.is_strict() && !slots.is_empty() {
-            // The command itself has been executed, whatever becomes of the question.
-            let slots: Vec<String> = slots.iter().map(u16::to_string).collect();
-            let slots = slots.iter().map(String::as_bytes);
-            let mut question = BytesMut::new();
-            match lane.db {
-                0 => append_question(&mut question, names::SETTLING, slots),
-                _ => append_question_afar(&mut question, names::SETTLING, slots),
-            }
-            let held = hold_by(&mut connection, &question).await;
-            held.map_err(maybe_sent)?;
-        }
+        // The command itself has been executed, whatever becomes of the question.
+        let settled = self.hold_for(&mut connection, lane, slots).await;
+        settled.map_err(maybe_sent)?;
         berth.give_back(connection);
         Ok(reply)
+    }
+
+    /// Waits, if plain commands are isolated, until none of these slots is settling: asks on a
+    /// connection in this lane.
+    pub(super) async fn hold_for(
+        &self,
+        connection: &mut Pinned,
+        lane: Lane,
+        slots: &[u16],
+    ) -> Result<(), Failure> {
+        if !self.is_strict() || slots.is_empty() {
+            return Ok(());
+        }
+        let slots: Vec<String> = slots.iter().map(u16::to_string).collect();
+        let slots = slots.iter().map(String::as_bytes);
+        let mut question = BytesMut::new();
+        match lane.db {
+            0 => append_question(&mut question, names::SETTLING, slots),
+            _ => append_question_afar(&mut question, names::SETTLING, slots),
+        }
+        hold_by(connection, &question).await
     }
 }
 

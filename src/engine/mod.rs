@@ -52,6 +52,7 @@ pub mod sources;
 mod stored;
 mod traced;
 pub mod turnstile;
+pub mod upload;
 pub mod waiting;
 mod wakeups;
 pub mod watching;

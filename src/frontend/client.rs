@@ -13,6 +13,7 @@ use super::dispatch::{Dispatcher, Flow};
 use super::refusal;
 use super::roster::Entry;
 use super::session::{Session, Want};
+use super::upload::Uploading;
 use crate::metrics::{ErrorKind, Limit};
 use crate::resp::{CommandScanner, Limits, ProtocolError, Scan, build};
 use crate::transport::Stream;
@@ -46,27 +47,29 @@ pub async fn serve(context: Rc<Context>, stream: Stream, addresses: Addresses, i
     context.sessions.borrow_mut().remove(&id);
 }
 
-struct Client {
+pub(super) struct Client {
     context: Rc<Context>,
-    session: Rc<Session>,
+    pub(super) session: Rc<Session>,
     entry: Arc<Entry>,
-    scanner: CommandScanner,
-    dispatcher: Dispatcher,
+    pub(super) scanner: CommandScanner,
+    pub(super) dispatcher: Dispatcher,
     /// Bytes read and not handled. Empty between commands, so that idle clients hold no buffer.
-    input: BytesMut,
+    pub(super) input: BytesMut,
     /// Bytes at the beginning of `input` that were handled.
-    done: usize,
+    pub(super) done: usize,
     /// Whether `input` is the worker's own buffer, to be put back.
     is_lent: bool,
     /// Nothing more is handled before every reply has come in.
-    is_barred: bool,
+    pub(super) is_barred: bool,
+    /// A large command that is under way already.
+    pub(super) upload: Option<Uploading>,
     room: Want,
     /// Reading is paused, since this limit was hit.
     paused_by: Option<Limit>,
 }
 
 /// Why handling stopped.
-enum Stop {
+pub(super) enum Stop {
     NeedBytes,
     Stalled,
     Closing,
@@ -89,6 +92,7 @@ impl Client {
             done: 0,
             is_lent: false,
             is_barred: false,
+            upload: None,
             room: Want::Room {
                 slots: config.client_inflight_max - 1,
                 bytes: config.client_output_bytes_max,
@@ -113,11 +117,13 @@ impl Client {
 
     fn poll_input(&mut self, task: &mut Task<'_>) -> Poll<()> {
         loop {
-            match self.handle_input() {
+            match self.handle_input(task) {
                 Stop::Stalled if !self.may_listen() => return Poll::Pending,
                 Stop::Stalled => {}
                 Stop::Closing => return self.poll_close(),
-                Stop::NeedBytes if self.dispatcher.is_to_drain() => return self.poll_close(),
+                Stop::NeedBytes if self.upload.is_none() && self.dispatcher.is_to_drain() => {
+                    return self.poll_close();
+                }
                 Stop::NeedBytes => {}
             }
             if self.context.is_full.get() {
@@ -128,7 +134,10 @@ impl Client {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(0)) if self.dispatcher.is_waiting() => return Poll::Ready(()),
-                Poll::Ready(Ok(0)) => self.dispatcher.close(),
+                Poll::Ready(Ok(0)) => {
+                    self.give_up();
+                    self.dispatcher.close();
+                }
                 Poll::Ready(Ok(_)) => {}
             }
         }
@@ -149,10 +158,15 @@ impl Client {
         }
     }
 
-    fn handle_input(&mut self) -> Stop {
+    fn handle_input(&mut self, task: &mut Task<'_>) -> Stop {
         loop {
             if self.dispatcher.is_closing() {
                 return Stop::Closing;
+            }
+            if self.upload.is_some()
+                && let Some(stop) = self.go_on(task)
+            {
+                return stop;
             }
             if self.is_barred {
                 if !self.session.is_now(Want::Idle) {
@@ -174,7 +188,10 @@ impl Client {
                     }
                 }
                 Ok(Scan::Empty { len }) => (len, Flow::Next),
-                Ok(Scan::Incomplete) => return Stop::NeedBytes,
+                Ok(Scan::Incomplete) => match self.set_out() {
+                    Some(stop) => return stop,
+                    None => continue,
+                },
                 Err(error) => return self.refuse(error),
             };
             self.done += flow.0;
@@ -199,7 +216,7 @@ impl Client {
     }
 
     /// Bytes that are no command: what follows them cannot be understood either.
-    fn refuse(&mut self, error: ProtocolError) -> Stop {
+    pub(super) fn refuse(&mut self, error: ProtocolError) -> Stop {
         let limit = refusal::limit_of(error);
         let metrics = &self.context.metrics;
         match limit {
@@ -227,12 +244,11 @@ impl Client {
             self.input.advance(self.done);
         }
         self.done = 0;
+        if self.is_lent {
+            return self.input.reserve(READ_BYTES);
+        }
         // A buffer of its own grows with what has come, not with what was announced.
-        let least = if self.is_lent {
-            READ_BYTES
-        } else {
-            self.input.len().max(OWN_READ_BYTES_MIN)
-        };
+        let least = self.input.len().max(OWN_READ_BYTES_MIN);
         let need = self.scanner.need(self.input.len());
         self.input
             .reserve(need.clamp(least, READ_BYTES_MAX.max(least)));

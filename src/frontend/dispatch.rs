@@ -582,7 +582,7 @@ impl Dispatcher {
 }
 
 /// How a command that is forwarded counts.
-fn family(spec: &CommandSpec) -> Family {
+pub(super) fn family(spec: &CommandSpec) -> Family {
     // Scripts say neither: they may write. PFCOUNT says that it reads, but keeps in the key what it
     // has counted: a split read that is repeated behind it would show that.
     if spec.is(Flag::ReadOnly) && spec.name != "pfcount" {

@@ -17,6 +17,7 @@
 //! * [`guards`]: limits on what clients ask; [`slow`] and [`hot`]: what was slow, and is hot;
 //! * [`lockstep`]: the command of that name, for operators and for who asks what became of one;
 //! * [`refusal`]: every error text that is not a server's;
+//! * [`upload`]: large commands, sent on while they come in;
 //! * [`want`]: what a session waits for before it goes on;
 //! * [`watch`]: WATCH, UNWATCH, and EXEC of a client that watches;
 //! * [`tally`]: what sessions count;
@@ -53,6 +54,7 @@ pub mod subscriber;
 pub mod tally;
 mod traced;
 mod tracking;
+mod upload;
 mod waiting;
 mod want;
 pub mod watch;

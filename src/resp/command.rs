@@ -106,6 +106,8 @@ pub struct CommandScanner {
     frame_len: usize,
     /// Longest argument that needs no look at the limits.
     short_bulk_max: usize,
+    /// Bytes that the command may have from the first one of `buf` on: less once it was handed on.
+    bytes_left: usize,
     canonical: bool,
     inline: bool,
     args: Vec<Span>,
@@ -129,6 +131,7 @@ impl CommandScanner {
             short_bulk_max: limits
                 .bulk_bytes_max
                 .min(limits.unauthenticated_bulk_bytes_max),
+            bytes_left: limits.command_bytes_max,
             canonical: true,
             inline: false,
             args: Vec::new(),
@@ -187,6 +190,47 @@ impl CommandScanner {
         end.saturating_sub(buffered).max(1)
     }
 
+    /// The command under way, as far as its arguments are complete, and how many it will have; if
+    /// it is one whose bytes may be [handed on](Self::hand_on) as they are, and there is a name.
+    /// `buf` must be what was shown last.
+    pub fn begun<'a>(&'a self, buf: &'a [u8]) -> Option<(Command<'a>, usize)> {
+        let is_begun = matches!(self.state, State::Args) && !self.args.is_empty();
+        (is_begun && self.canonical).then(|| {
+            let raw = buf.get(..self.at).unwrap_or_default();
+            let command = Command {
+                raw,
+                text: raw,
+                args: &self.args,
+                canonical: true,
+                inline: false,
+            };
+            (command, self.args.len() + self.args_left)
+        })
+    }
+
+    /// How many of the bytes that were shown last, and found to be incomplete, are understood: the
+    /// caller drops them, and shows what follows next. The end of the command is still found, as
+    /// that of a command of what was not dropped, with its limits; its arguments are forgotten.
+    pub fn hand_on(&mut self, shown: usize) -> usize {
+        let count = match self.bulk_len {
+            Some(len) => (self.at + len).min(shown),
+            None => self.at,
+        };
+        if let Some(len) = &mut self.bulk_len {
+            *len -= count.saturating_sub(self.at).min(*len);
+        }
+        self.at = self.at.saturating_sub(count);
+        self.searched = self.searched.saturating_sub(count).max(self.at);
+        self.bytes_left = self.bytes_left.saturating_sub(count);
+        self.args.clear();
+        count
+    }
+
+    /// Whether all line ends of the command under way have been what they should be.
+    pub fn is_canonical(&self) -> bool {
+        self.canonical
+    }
+
     /// Bytes of heap this scanner holds. Grows with the bytes of the command under way (by 16 for
     /// an argument of 6 bytes at worst), never with what they announce; up to 12 KiB are kept
     /// between commands.
@@ -207,6 +251,7 @@ impl CommandScanner {
         self.searched = 0;
         self.frame_len = 0;
         self.bulk_len = None;
+        self.bytes_left = self.limits.command_bytes_max;
         self.canonical = true;
         self.args.clear();
         if self.args.capacity() > ARGS_KEPT {
@@ -285,7 +330,7 @@ impl CommandScanner {
         if let Some([b'$', line @ ..]) = buf.get(self.at..)
             && let Some((len, taken)) = short_line(line)
             && len <= self.short_bulk_max
-            && self.at + 1 + taken + len + 2 <= self.limits.command_bytes_max
+            && self.at + 1 + taken + len + 2 <= self.bytes_left
         {
             self.at += 1 + taken;
             return Ok(Some(len));
@@ -312,7 +357,7 @@ impl CommandScanner {
             return Err(ProtocolError::UnauthenticatedBulkLength);
         }
         self.at = end + 2;
-        if len > self.limits.command_bytes_max.saturating_sub(self.at + 2) {
+        if len > self.bytes_left.saturating_sub(self.at + 2) {
             return Err(ProtocolError::CommandTooBig);
         }
         Ok(Some(len))

@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 use thiserror::Error;
 
 /// A client broke the protocol. It is told ([`ProtocolError::encode`]) and its connection is
-/// closed. The texts are those of redis-server 7.0, but for the last two.
+/// closed. The texts are those of redis-server 7.0, but for the last three.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum ProtocolError {
     /// No line end within the limit, in an inline command.
@@ -45,6 +45,10 @@ pub enum ProtocolError {
     /// up in silence.)
     #[error("Protocol error: too big command")]
     CommandTooBig,
+    /// A line end that is not CRLF, in a command that is sent on while it comes. (Redis does not
+    /// look at it.)
+    #[error("Protocol error: a line of a large command does not end in CRLF")]
+    SloppyLine,
     /// The caller went back: it showed fewer bytes of a frame than it had shown before.
     #[error("Protocol error: input was taken back")]
     InputTakenBack,

@@ -93,7 +93,24 @@ impl Dispatcher {
         Some(self.reject_or_abort(spec, ErrorKind::Denied, &text))
     }
 
-    /// The same for LOCKSTEP, which is in no table.
+    /// Whether the client may give a command, of which not all has come; nothing is said or noted.
+    pub(in crate::frontend) fn may_give(
+        &mut self,
+        spec: &CommandSpec,
+        command: &Command<'_>,
+    ) -> bool {
+        if !self.is_guarded {
+            return true;
+        }
+        let trusts_scripts = self.context.gate.trusts_scripts;
+        self.badge.renew(&self.context.gate)
+            && !self.must_authenticate()
+            && (self.badge.user)
+                .permit(spec, command, trusts_scripts)
+                .is_ok()
+    }
+
+    /// [`Self::refuse`] for LOCKSTEP, which is in no table.
     pub(in crate::frontend) fn refuse_lockstep(&mut self, command: &Command<'_>) -> Option<Flow> {
         if let Some(flow) = self.refuse_stranger(true, None) {
             return Some(flow);

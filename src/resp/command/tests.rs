@@ -200,3 +200,117 @@ fn input_taken_back_is_refused() {
     assert_eq!(scanner.scan(b"PING PING"), Ok(Scan::Incomplete));
     assert_eq!(scanner.scan(b"PING"), Err(ProtocolError::InputTakenBack));
 }
+
+/// Shows the bytes in steps of this size and hands on what is understood, from the first complete
+/// argument on; the bytes that the caller took, or the error.
+fn handed_on(bytes: &[u8], step: usize, limits: Limits) -> Result<Vec<u8>, ProtocolError> {
+    let mut scanner = CommandScanner::new(limits);
+    let (mut taken, mut shown, mut dropped) = (Vec::new(), 0, 0);
+    loop {
+        shown = (shown + step).min(bytes.len());
+        let window = &bytes[dropped..shown];
+        match scanner.scan(window)? {
+            Scan::Incomplete if scanner.begun(window).is_some() || dropped > 0 => {
+                let count = scanner.hand_on(window.len());
+                taken.extend_from_slice(&window[..count]);
+                dropped += count;
+                assert!(scanner.need(window.len() - count) <= bytes.len() - dropped);
+            }
+            Scan::Incomplete => {}
+            Scan::Command { len } | Scan::Empty { len } => {
+                taken.extend_from_slice(&window[..len]);
+                return Ok(taken);
+            }
+        }
+        assert!(shown < bytes.len() || step == 0, "no end was found");
+    }
+}
+
+#[test]
+fn what_is_handed_on_in_parts_is_the_command() {
+    let mut command = BytesMut::new();
+    build::command(
+        &mut command,
+        [
+            &b"SET"[..],
+            b"k",
+            &[b'v'; 300],
+            b"",
+            b"EX",
+            b"10",
+            &[b'\r'; 20],
+        ],
+    );
+    for step in 1..=command.len() {
+        let mut bytes = command.to_vec();
+        bytes.extend_from_slice(b"*1\r\n$4\r\nPING\r\n");
+        let taken = handed_on(&bytes, step, Limits::default());
+        assert_eq!(taken.as_deref(), Ok(&command[..]), "in steps of {step}");
+    }
+}
+
+#[test]
+fn limits_count_what_was_handed_on() {
+    let mut command = BytesMut::new();
+    build::command(&mut command, [&b"SET"[..], b"k", &[b'v'; 300], &[b'w'; 50]]);
+    let limits = |command_bytes_max| Limits {
+        command_bytes_max,
+        ..Limits::default()
+    };
+    for step in 1..=command.len() {
+        let whole = handed_on(&command, step, limits(command.len()));
+        assert_eq!(whole.as_deref(), Ok(&command[..]), "in steps of {step}");
+        let less = handed_on(&command, step, limits(command.len() - 1));
+        assert_eq!(
+            less,
+            Err(ProtocolError::CommandTooBig),
+            "in steps of {step}"
+        );
+    }
+    // The limit of the next command is its own.
+    let mut scanner = CommandScanner::new(limits(400));
+    let bytes = &command[..];
+    assert_eq!(scanner.scan(&bytes[..100]), Ok(Scan::Incomplete));
+    let count = scanner.hand_on(100);
+    assert_eq!(
+        scanner.scan(&bytes[count..]),
+        Ok(Scan::Command {
+            len: bytes.len() - count
+        })
+    );
+    assert_eq!(scanner.scan(bytes), Ok(Scan::Command { len: bytes.len() }));
+}
+
+#[test]
+fn only_what_may_be_forwarded_as_it_is_has_begun() {
+    let cases: [(&[u8], Option<usize>); 5] = [
+        (b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$9\r\nva", Some(3)),
+        (b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$9", Some(3)),
+        (b"*3\r\n$3\r\nSE", None),
+        (b"*3\r\n$3\r\nSETxx$1\r\nk\r\n$9\r\nva", None),
+        (b"SET k v", None),
+    ];
+    for (bytes, argc) in cases {
+        let mut scanner = scanner();
+        assert_eq!(scanner.scan(bytes), Ok(Scan::Incomplete));
+        let begun = scanner.begun(bytes);
+        assert_eq!(
+            begun.map(|(_, argc)| argc),
+            argc,
+            "{}",
+            bytes.escape_ascii()
+        );
+        if let Some((command, _)) = begun {
+            assert_eq!(command.args().collect::<Vec<_>>(), [&b"SET"[..], b"k"]);
+        }
+    }
+    let mut scanner = scanner();
+    assert_eq!(
+        scanner.scan(b"*2\r\n$1\r\na\r\n$9\r\nx"),
+        Ok(Scan::Incomplete)
+    );
+    scanner.hand_on(16);
+    assert!(scanner.is_canonical());
+    assert_eq!(scanner.scan(b"12345678ab"), Ok(Scan::Command { len: 10 }));
+    assert!(!scanner.is_canonical());
+}
