@@ -54,7 +54,8 @@ struct Known {
 
 /// Whether this reply of a shard says that it is busy.
 fn tells(reply: &[u8]) -> bool {
-    reply.starts_with(b"-BUSY ")
+    // Most are told by their first byte, without a call.
+    reply.first() == Some(&b'-') && reply.starts_with(b"-BUSY ")
 }
 
 impl Busy {

@@ -37,7 +37,7 @@ impl Dispatcher {
 
     /// Whether a client that listens in RESP2 may not give this command, in redis-server's words.
     pub(super) fn out_of_context(&self, spec: &CommandSpec) -> Option<String> {
-        let is_free = self.subscriber.protocol() == Protocol::Resp3 || self.subscriber.is_empty();
+        let is_free = !self.session.is_listening() || self.subscriber.protocol() == Protocol::Resp3;
         let is_allowed = matches!(
             spec.treatment,
             Treatment::Channels(Channels::Subscribe(_) | Channels::Unsubscribe(_))

@@ -17,7 +17,7 @@ use tokio::io::AsyncReadExt;
 
 use super::lane::Replies;
 use super::parts::Parts;
-use super::slot::{Missing, NO_COMMAND, Slot};
+use super::slot::{Kept, Missing, NO_COMMAND, Slot};
 use super::subscriber::Patience;
 use super::tally::Tally;
 use super::traced::Traces;
@@ -76,6 +76,7 @@ pub(super) struct Io {
     /// queued: see [`Session::acknowledge`].
     acknowledged: usize,
     pub(super) ring: VecDeque<Slot>,
+    kept: Kept,
     /// Bytes of replies in the ring.
     pub(super) ready_bytes: usize,
     /// Bytes of a reply, as they have been lately: a large one is remembered for a while.
@@ -114,6 +115,7 @@ impl Session {
             parts: Parts::default(),
             acknowledged: 0,
             ring: VecDeque::new(),
+            kept: Kept::default(),
             ready_bytes: 0,
             reply_bytes: 0,
             window: WINDOW_AT_FIRST,
@@ -199,7 +201,7 @@ impl Session {
             let mut reply = BytesMut::new();
             write(&mut reply);
             io.ready_bytes += reply.len();
-            io.ring.push_back(Slot::Ready(reply.freeze()));
+            io.ring.push_back(Slot::ready(reply));
         }
     }
 
@@ -233,7 +235,7 @@ impl Session {
             if let Some(slot) = io.ring.get_mut(index as usize) {
                 io.ready_bytes += reply.len();
                 self.answered(slot);
-                *slot = Slot::Ready(slot.whole(reply));
+                *slot = io.kept.ready(slot, reply);
             }
         } else if let Some(slot) = io.ring.pop_front() {
             self.answered(&slot);
@@ -284,6 +286,11 @@ impl Session {
         }
         self.wake();
         true
+    }
+
+    /// Whether it is subscribed to anything.
+    pub(super) fn is_listening(&self) -> bool {
+        self.is_listening.get()
     }
 
     /// Whether messages may come at any time: such a client is never idle.
@@ -430,6 +437,7 @@ impl Session {
         let mut io = self.io.borrow_mut();
         io.head += io.ring.len() as u64;
         io.ring = VecDeque::new();
+        io.kept.free();
         io.out = BytesMut::new();
         io.parts = Parts::default();
         io.task = None;
@@ -458,9 +466,15 @@ impl Io {
 
     /// Moves the replies whose turn has come.
     fn drain_ring(&mut self) {
-        while let Some(Slot::Ready(reply)) = self.ring.front() {
-            self.out.extend_from_slice(reply);
-            self.ready_bytes = self.ready_bytes.saturating_sub(reply.len());
+        loop {
+            let before = self.out.len();
+            match self.ring.front() {
+                Some(Slot::Ready(reply)) => self.out.extend_from_slice(reply),
+                Some(Slot::Kept(start, len)) => self.kept.leave((*start, *len), &mut self.out),
+                _ => break,
+            }
+            let left = self.out.len() - before;
+            self.ready_bytes = self.ready_bytes.saturating_sub(left);
             self.ring.pop_front();
             self.head += 1;
         }
@@ -494,6 +508,7 @@ impl Io {
         (self.out, self.ready_bytes) = (BytesMut::new(), 0);
         self.head += self.ring.len() as u64;
         self.ring = VecDeque::new();
+        self.kept.free();
         self.failed = Some(io::ErrorKind::OutOfMemory);
         self.parts = Parts::default();
         if let Some(task) = self.task.take() {
@@ -522,6 +537,9 @@ impl Io {
         }
         if self.out.is_empty() {
             self.parts.wake();
+        }
+        if self.ring.is_empty() {
+            self.kept.free();
         }
         Ok(())
     }

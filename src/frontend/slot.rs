@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::session::Session;
 
@@ -11,7 +11,58 @@ pub(super) enum Slot {
     /// Its reply has not come in.
     Waiting(Missing),
     /// Its reply must wait for others.
-    Ready(Bytes),
+    Ready(Box<[u8]>),
+    /// The same; it is in [`Kept`], from this byte on, so long.
+    Kept(u32, u32),
+}
+
+/// Small replies that must wait for others, back to back: one allocation for many.
+#[derive(Default)]
+pub(super) struct Kept {
+    bytes: Vec<u8>,
+    /// Replies that are still wanted.
+    replies: usize,
+}
+
+/// So much is kept in one place; what is beyond it has a place of its own.
+const KEPT_BYTES_MAX: usize = 16 * 1024;
+const KEPT_BYTES_AT_FIRST: usize = 1024;
+
+impl Kept {
+    /// What becomes of a slot that waited for this, the last part of its reply, and must wait on.
+    pub(super) fn ready(&mut self, slot: &mut Slot, rest: &[u8]) -> Slot {
+        if let Slot::Waiting(Missing::Rest(begun)) = slot {
+            let mut reply = std::mem::take(&mut **begun);
+            reply.extend_from_slice(rest);
+            return Slot::ready(reply);
+        }
+        let start = self.bytes.len();
+        if start + rest.len() > KEPT_BYTES_MAX {
+            return Slot::Ready(rest.into());
+        }
+        if start == 0 {
+            self.bytes.reserve(KEPT_BYTES_AT_FIRST);
+        }
+        self.bytes.extend_from_slice(rest);
+        self.replies += 1;
+        Slot::Kept(start as u32, rest.len() as u32)
+    }
+
+    /// A reply that was kept leaves, to there.
+    pub(super) fn leave(&mut self, (start, len): (u32, u32), out: &mut BytesMut) {
+        let (start, len) = (start as usize, len as usize);
+        let reply = self.bytes.get(start..start + len);
+        out.extend_from_slice(reply.unwrap_or_default());
+        self.replies = self.replies.saturating_sub(1);
+        if self.replies == 0 {
+            self.bytes.clear();
+        }
+    }
+
+    /// Nobody waits: the memory is given back.
+    pub(super) fn free(&mut self) {
+        *self = Self::default();
+    }
 }
 
 /// What is missing of a reply. (Apart from [`Slot`], which would be larger with one more kind.)
@@ -34,16 +85,9 @@ pub(super) struct Timed {
 pub(super) const NO_COMMAND: u32 = u32::MAX;
 
 impl Slot {
-    /// The whole reply, of which this is the last part; the others are here.
-    pub(super) fn whole(&mut self, rest: &[u8]) -> Bytes {
-        match self {
-            Self::Waiting(Missing::Rest(begun)) => {
-                let mut reply = std::mem::take(&mut **begun);
-                reply.extend_from_slice(rest);
-                reply.freeze()
-            }
-            _ => Bytes::copy_from_slice(rest),
-        }
+    /// With this reply, which must wait for others.
+    pub(super) fn ready(reply: BytesMut) -> Self {
+        Self::Ready(Vec::from(reply).into())
     }
 }
 
@@ -91,6 +135,35 @@ mod tests {
     /// There may be very many.
     #[test]
     fn what_is_timed_takes_no_room() {
-        assert_eq!(size_of::<Slot>(), size_of::<Bytes>());
+        assert_eq!(size_of::<Slot>(), 32);
+    }
+
+    /// What is kept is bounded, comes as it was, and its place is used again.
+    #[test]
+    fn replies_are_kept_back_to_back() {
+        let mut kept = Kept::default();
+        let waiting = || Slot::Waiting(Missing::Rest(Box::new(BytesMut::from(&b"+O"[..]))));
+        assert!(
+            matches!(kept.ready(&mut waiting(), b"K\r\n"), Slot::Ready(all) if all[..] == *b"+OK\r\n")
+        );
+        for _ in 0..3 {
+            let mut slots = Vec::new();
+            let mut other = Slot::Ready(Box::default());
+            for number in 0..400 {
+                slots.push(kept.ready(&mut other, format!("{number:50}").as_bytes()));
+            }
+            assert!(kept.bytes.len() <= KEPT_BYTES_MAX);
+            assert!(matches!(slots[0], Slot::Kept(0, 50)) && matches!(slots[399], Slot::Ready(_)));
+            for (number, slot) in slots.iter().enumerate() {
+                let mut out = BytesMut::new();
+                match slot {
+                    Slot::Kept(start, len) => kept.leave((*start, *len), &mut out),
+                    Slot::Ready(reply) => out.extend_from_slice(reply),
+                    Slot::Waiting(_) => unreachable!("all are there"),
+                }
+                assert_eq!(out, format!("{number:50}"));
+            }
+            assert!(kept.bytes.is_empty());
+        }
     }
 }

@@ -1,11 +1,69 @@
 //! Key → slot, as in Redis Cluster: CRC16 of the key, or of its hash tag, modulo 16384.
+//!
+//! Every command with a key comes through here. `redis-protocol` takes a byte at a time, a good tenth
+//! of what a pipelined GET costs in instructions; so keys without a hash tag, which are most, are done
+//! here, four bytes at a time.
 
 /// Number of slots (Redis Cluster specification).
 pub const SLOTS: u16 = 16384;
 
 /// The slot of a key: the same as `CLUSTER KEYSLOT` says, hash tags included.
 pub fn key_slot(key: &[u8]) -> u16 {
-    redis_protocol::redis_keyslot(key)
+    match key.contains(&b'{') {
+        false => crc16(key) % SLOTS,
+        true => redis_protocol::redis_keyslot(key),
+    }
+}
+
+/// By how many bytes are still to come: what a byte does to the checksum.
+static TABLES: [[u16; 256]; 4] = tables();
+
+/// CRC16/XMODEM, as the cluster specification has it.
+const fn tables() -> [[u16; 256]; 4] {
+    let mut tables = [[0u16; 256]; 4];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = (byte as u16) << 8;
+        let mut bit = 0;
+        while bit < 8 {
+            let carry = crc & 0x8000 != 0;
+            crc <<= 1;
+            if carry {
+                crc ^= 0x1021;
+            }
+            bit += 1;
+        }
+        tables[0][byte] = crc;
+        byte += 1;
+    }
+    let mut behind = 1;
+    while behind < 4 {
+        let mut byte = 0;
+        while byte < 256 {
+            let crc = tables[behind - 1][byte];
+            tables[behind][byte] = (crc << 8) ^ tables[0][(crc >> 8) as usize];
+            byte += 1;
+        }
+        behind += 1;
+    }
+    tables
+}
+
+fn crc16(bytes: &[u8]) -> u16 {
+    let [last, third, second, first] = &TABLES;
+    let (fours, rest) = bytes.as_chunks::<4>();
+    let mut crc = 0u16;
+    for [a, b, c, d] in fours {
+        let [high, low] = crc.to_be_bytes();
+        crc = first[usize::from(a ^ high)]
+            ^ second[usize::from(b ^ low)]
+            ^ third[usize::from(*c)]
+            ^ last[usize::from(*d)];
+    }
+    for byte in rest {
+        crc = (crc << 8) ^ last[usize::from((crc >> 8) as u8 ^ byte)];
+    }
+    crc
 }
 
 #[cfg(test)]
@@ -27,17 +85,34 @@ mod tests {
         assert_eq!(key_slot(b"open{"), key_slot_of_whole(b"open{"));
     }
 
-    /// CRC16/XMODEM, bit by bit, from the cluster specification.
-    fn key_slot_of_whole(key: &[u8]) -> u16 {
-        let crc = key.iter().fold(0u16, |crc, &byte| {
-            (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
-                if crc & 0x8000 == 0 {
-                    crc << 1
-                } else {
-                    (crc << 1) ^ 0x1021
+    /// The same slots as by `redis-protocol`, for keys of all lengths and bytes.
+    #[test]
+    fn slots_of_keys_without_tags_are_those_of_the_crate() {
+        let mut state = 1u32;
+        let mut key = Vec::new();
+        for length in 0..200 {
+            for _ in 0..20 {
+                key.clear();
+                for _ in 0..length {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    key.push((state >> 24) as u8);
                 }
-            })
-        });
-        crc % SLOTS
+                assert_eq!(
+                    key_slot(&key),
+                    redis_protocol::redis_keyslot(&key),
+                    "{key:?}"
+                );
+                key.retain(|byte| *byte != b'{');
+                assert_eq!(
+                    key_slot(&key),
+                    redis_protocol::redis_keyslot(&key),
+                    "{key:?}"
+                );
+            }
+        }
+    }
+
+    fn key_slot_of_whole(key: &[u8]) -> u16 {
+        crc16(key) % SLOTS
     }
 }

@@ -392,12 +392,23 @@ impl Name {
             return None;
         }
         for (word, chunk) in words.iter_mut().zip(name.chunks(8)) {
-            let mut bytes = [0u8; 8];
-            bytes[..chunk.len()].copy_from_slice(chunk);
-            *word = u64::from_le_bytes(bytes.map(|b| b.to_ascii_lowercase()));
+            // The first byte is the lowest.
+            let bytes = chunk.iter().rev();
+            *word = lower(bytes.fold(0, |word, &byte| word << 8 | u64::from(byte)));
         }
         Some(Self(words))
     }
+}
+
+/// Each of the eight bytes in ASCII lower case. Sums of seven bits never reach the next byte.
+fn lower(word: u64) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x80 * EACH;
+    let low = word & !HIGH;
+    let is_from_a = low + (0x80 - u64::from(b'A')) * EACH;
+    let is_beyond_z = low + (0x7f - u64::from(b'Z')) * EACH;
+    let is_upper = (is_from_a ^ is_beyond_z) & !word & HIGH;
+    word | is_upper >> 2
 }
 
 impl std::hash::Hash for Name {
@@ -426,5 +437,26 @@ impl Hasher for Multiply {
     }
     fn finish(&self) -> u64 {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_folded_as_ascii() {
+        for byte in 0..=u8::MAX {
+            let name = [byte, b'G', byte, b'@', b'[', b'`', b'{', byte, byte, b'Z'];
+            let folded = Name::fold(&name.to_ascii_lowercase());
+            assert_eq!(Name::fold(&name), folded, "{byte}");
+            let Some(Name([first, second, 0, 0])) = folded else {
+                unreachable!("two words");
+            };
+            let bytes = [first.to_le_bytes(), second.to_le_bytes()].concat();
+            assert_eq!(bytes[..10], name.to_ascii_lowercase(), "{byte}");
+        }
+        assert_eq!(Name::fold(&[b'x'; 33]), None);
+        assert_ne!(Name::fold(b"get"), Name::fold(b"gets"));
     }
 }
