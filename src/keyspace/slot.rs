@@ -9,9 +9,9 @@ pub const SLOTS: u16 = 16384;
 
 /// The slot of a key: the same as `CLUSTER KEYSLOT` says, hash tags included.
 pub fn key_slot(key: &[u8]) -> u16 {
-    match key.contains(&b'{') {
-        false => crc16(key) % SLOTS,
-        true => redis_protocol::redis_keyslot(key),
+    match crc16(key) {
+        Some(crc) => crc % SLOTS,
+        None => redis_protocol::redis_keyslot(key),
     }
 }
 
@@ -49,11 +49,18 @@ const fn tables() -> [[u16; 256]; 4] {
     tables
 }
 
-fn crc16(bytes: &[u8]) -> u16 {
+/// None if there is a brace, which may begin a hash tag.
+fn crc16(bytes: &[u8]) -> Option<u16> {
+    const EACH: u32 = 0x0101_0101;
     let [last, third, second, first] = &TABLES;
     let (fours, rest) = bytes.as_chunks::<4>();
-    let mut crc = 0u16;
-    for [a, b, c, d] in fours {
+    let (mut crc, mut braces) = (0u16, 0u32);
+    for four in fours {
+        // A byte becomes zero where there is a brace; what finds a zero may find the byte behind a
+        // zero as well, but none where there is none.
+        let differs = u32::from_le_bytes(*four) ^ (u32::from(b'{') * EACH);
+        braces |= differs.wrapping_sub(EACH) & !differs & (0x80 * EACH);
+        let [a, b, c, d] = four;
         let [high, low] = crc.to_be_bytes();
         crc = first[usize::from(a ^ high)]
             ^ second[usize::from(b ^ low)]
@@ -61,9 +68,10 @@ fn crc16(bytes: &[u8]) -> u16 {
             ^ last[usize::from(*d)];
     }
     for byte in rest {
+        braces |= u32::from(*byte == b'{');
         crc = (crc << 8) ^ last[usize::from((crc >> 8) as u8 ^ byte)];
     }
-    crc
+    (braces == 0).then_some(crc)
 }
 
 #[cfg(test)]
@@ -112,7 +120,31 @@ mod tests {
         }
     }
 
+    /// CRC16/XMODEM, bit by bit, from the cluster specification.
     fn key_slot_of_whole(key: &[u8]) -> u16 {
-        crc16(key) % SLOTS
+        let crc = key.iter().fold(0u16, |crc, &byte| {
+            (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
+                if crc & 0x8000 == 0 {
+                    crc << 1
+                } else {
+                    (crc << 1) ^ 0x1021
+                }
+            })
+        });
+        crc % SLOTS
+    }
+
+    /// Wherever it stands, a brace is seen, and nothing else is taken for one.
+    #[test]
+    fn braces_are_seen() {
+        for length in 1..20 {
+            for at in 0..length {
+                for byte in 0..=u8::MAX {
+                    let mut key = vec![b'x'; length];
+                    key[at] = byte;
+                    assert_eq!(crc16(&key).is_none(), byte == b'{', "{key:?}");
+                }
+            }
+        }
     }
 }
