@@ -11,9 +11,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-/// With so many requests and replies to write, the sockets are looked at once more before: what has
-/// come meanwhile leaves in the same sends. Nobody is waited for. A single one is not worth the
-/// look, and many fill a send by themselves.
+/// With so many requests and replies to write, the sockets are looked at once more before, and again
+/// as long as that brings more: what has come meanwhile leaves in the same sends. Nobody is waited
+/// for. A single one is not worth the look, and many fill a send by themselves.
 const GATHERED: std::ops::Range<usize> = 2..32;
 
 /// Something with bytes to write at the end of the turn.
@@ -99,7 +99,9 @@ impl Turn {
         let (mut shards, mut clients) = (Vec::new(), Vec::new());
         loop {
             poll_fn(|cx| self.poll_dirty(cx)).await;
-            if GATHERED.contains(&self.marked.get()) {
+            let mut seen = 0;
+            while GATHERED.contains(&self.marked.get()) && self.marked.get() > seen {
+                seen = self.marked.get();
                 tokio::task::yield_now().await;
             }
             self.marked.set(0);
