@@ -103,6 +103,10 @@ impl Lists {
         assert_eq!(found, *pushed, "an element is lost");
         let moved = self.moved.load(Ordering::Relaxed);
         println!("{} elements, {moved} moves", pushed.len());
-        assert!(moved > 100, "only {moved} moves");
+    }
+
+    /// Whether enough was done to show something.
+    pub fn has_enough(&self) -> bool {
+        self.moved.load(Ordering::Relaxed) > 100
     }
 }

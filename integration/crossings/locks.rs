@@ -55,6 +55,10 @@ impl Locks {
     pub fn check(&self) {
         let taken = self.taken.load(Ordering::Relaxed);
         println!("{taken} times locked");
-        assert!(taken > 20, "only {taken} times locked");
+    }
+
+    /// Whether enough was done to show something.
+    pub fn has_enough(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) > 20
     }
 }

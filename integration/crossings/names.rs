@@ -85,6 +85,10 @@ impl Names {
         assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), *pushed);
         let renamed = self.renamed.load(Ordering::Relaxed);
         println!("{renamed} times renamed, {} elements", pushed.len());
-        assert!(renamed > 20, "only {renamed} times renamed");
+    }
+
+    /// Whether enough was done to show something.
+    pub fn has_enough(&self) -> bool {
+        self.renamed.load(Ordering::Relaxed) > 20
     }
 }
