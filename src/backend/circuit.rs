@@ -100,13 +100,14 @@ impl Link {
             state(CircuitState::Open);
             self.lose(Phase::Down(cause.clone()), &cause);
             self.end_orphan().await;
-            if is_alive {
-                backoff = self.options.backoff().0;
-            }
-            tokio::time::sleep(backoff).await;
-            if !is_alive {
-                backoff = (backoff * 2).min(self.options.backoff().1);
-            }
+            let (least, most) = self.options.backoff();
+            let pause = if is_alive { least } else { backoff };
+            tokio::time::sleep(pause).await;
+            backoff = if is_alive {
+                least
+            } else {
+                (backoff * 2).min(most)
+            };
             state(CircuitState::HalfOpen);
         }
     }

@@ -187,12 +187,6 @@ enum ReadError {
     Broken(#[from] ReplyError),
 }
 
-fn stalled() -> Failure {
-    let limit = STALLED_AFTER.as_secs();
-    let text = format!("nothing more of the command came within {limit} s");
-    Failure::NeverSent(Cause::of_limit(text))
-}
-
 /// What was asked changes nothing: it is as if it had never been sent.
 fn never_sent(failure: Failure) -> Failure {
     match failure {
@@ -250,7 +244,7 @@ impl Pinned {
             match timeout(STALLED_AFTER, from.read_buf(&mut part)).await {
                 Ok(Ok(0)) => break,
                 Ok(Ok(_)) => self.put(&mut connection, &part).await?,
-                Ok(Err(_)) | Err(_) => return Err(stalled()),
+                Ok(Err(_)) | Err(_) => return Err(self.stalled()),
             }
         }
         let mut replies = self.replies(&mut connection, 1).await?;
@@ -379,6 +373,13 @@ impl Pinned {
             note(&mut connection.lane);
         }
         Ok(())
+    }
+
+    fn stalled(&self) -> Failure {
+        self.pool.metrics.limits_hit[Limit::IdleTimeout].increment(1);
+        let limit = STALLED_AFTER.as_secs();
+        let text = format!("nothing more of the command came within {limit} s");
+        Failure::NeverSent(Cause::of_limit(text))
     }
 
     fn no_reply(&self, why: &ReadError) -> Cause {

@@ -165,17 +165,17 @@ impl Engine {
                 .wait_on(shard, lane, &slots, &request, &taken.0)
                 .await;
             drop(taken);
-            match waited {
-                Ok(reply) => done(&reply),
-                Err(failure) => {
-                    engine.metrics.errors[failure.kind()].increment(1);
-                    let mut reply = BytesMut::new();
-                    build::error(&mut reply, failure.to_string());
-                    done(&reply);
-                }
-            }
+            done(&waited.unwrap_or_else(|failure| engine.failed(&failure)));
         });
         task.abort_handle()
+    }
+
+    /// The error reply to who gets no other, counted.
+    pub(super) fn failed(&self, failure: &Failure) -> Bytes {
+        self.metrics.errors[failure.kind()].increment(1);
+        let mut reply = BytesMut::new();
+        build::error(&mut reply, failure.to_string());
+        reply.freeze()
     }
 
     /// WAIT on every shard, for the replicas to have what was written up to now; calls `done`

@@ -8,14 +8,14 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::io::{AsyncWrite, DuplexStream, duplex};
 use tokio::task::{AbortHandle, spawn_local};
 
 use super::Engine;
 use super::blocking::maybe_sent;
 use crate::backend::Failure;
-use crate::resp::{Lane, build};
+use crate::resp::Lane;
 
 /// What has come and is not written to the shard, at most.
 const PIPE_BYTES: usize = 256 * 1024;
@@ -70,15 +70,7 @@ impl Engine {
         let engine = Rc::clone(self);
         let task = spawn_local(async move {
             let answered = engine.send_on(shard, lane, slot, &mut rest).await;
-            match answered {
-                Ok(reply) => done(&reply),
-                Err(failure) => {
-                    engine.metrics.errors[failure.kind()].increment(1);
-                    let mut reply = BytesMut::new();
-                    build::error(&mut reply, failure.to_string());
-                    done(&reply);
-                }
-            }
+            done(&answered.unwrap_or_else(|failure| engine.failed(&failure)));
         });
         Upload {
             pipe: Some(pipe),

@@ -283,7 +283,7 @@ label! {
         WatchConnections = "watch_connections",
         /// `watched-keys-max`: a WATCH was refused.
         WatchedKeys = "watched_keys",
-        /// `idle-timeout-ms`: a silent client was disconnected.
+        /// `idle-timeout-ms`: a silent client was disconnected. Or one stopped amid a large command.
         IdleTimeout = "idle_timeout",
         /// `request-timeout-ms`: the connection to the shard was closed.
         RequestTimeout = "request_timeout",

@@ -45,14 +45,14 @@ mod values;
 use std::rc::Rc;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::lanes::Links;
 use super::{Engine, errors, wakeups};
 use crate::backend::Failure;
 use crate::keyspace::Place;
 use crate::metrics::Limit;
-use crate::resp::{Lane, build};
+use crate::resp::Lane;
 use crate::traces::Trace;
 use crate::txn::Part;
 pub use block::Patience;
@@ -186,10 +186,6 @@ impl Engine {
     /// A read has failed, so nothing was done.
     fn not_read(&self, failure: Failure) -> Bytes {
         let (Failure::NeverSent(cause) | Failure::MaybeSent(cause)) = failure;
-        let failure = Failure::NeverSent(cause);
-        self.metrics.errors[failure.kind()].increment(1);
-        let mut reply = BytesMut::new();
-        build::error(&mut reply, failure.to_string());
-        reply.freeze()
+        self.failed(&Failure::NeverSent(cause))
     }
 }
