@@ -13,7 +13,7 @@ use lockstep::txn::plan::Plan;
 use lockstep::txn::script::{self, Prepare, answer};
 use lockstep::txn::{Part, Rule, TxnId, Vote};
 use std::io::ErrorKind;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::{Client, Cluster, Options, Value, encode, eventually, slot_of, spread};
 
 const LANES: [(&str, &str); 4] = [("2", "0"), ("3", "0"), ("2", "5"), ("3", "5")];
@@ -56,6 +56,20 @@ fn replies_are_held_in_every_lane() {
     }
 }
 
+/// A script that takes this server about so long, or longer.
+fn script_of(duration: Duration, shard: &mut Client) -> String {
+    let mut steps = 500_000_u64;
+    loop {
+        steps *= 2;
+        let script = format!("local x = 0 for i = 1, {steps} do x = x + i end return x");
+        let began = Instant::now();
+        shard.call(&["EVAL", &script, "0"]);
+        if began.elapsed() >= duration {
+            return script;
+        }
+    }
+}
+
 /// A server that is busy with a script refuses what comes, SELECT too, until it is not: nothing
 /// may then run in another database than the client's.
 #[test]
@@ -71,9 +85,9 @@ fn a_busy_shard_runs_nothing_in_another_database() {
     let mut busy = cluster.shards()[0].client();
     let mut writers: Vec<Client> = LANES.iter().map(|lane| client(&cluster, *lane)).collect();
     let mut refused = 0;
+    let script = script_of(Duration::from_millis(30), &mut shard);
     for round in 0..20 {
-        let script = "local x = 0 for i = 1, 1000000 do x = x + i end return x";
-        busy.send(&encode(&["EVAL", script, "0"])).expect("sent");
+        busy.send(&encode(&["EVAL", &script, "0"])).expect("sent");
         for (number, writer) in writers.iter_mut().enumerate() {
             let db = LANES[number].1;
             let mut bytes = Vec::new();
