@@ -55,7 +55,7 @@ impl Dispatcher {
             let of_part = wanted.entry(part).or_default();
             of_part.keys.push(Bytes::copy_from_slice(key));
             let slot = of_part.slots.entry(place.slot);
-            slot.or_insert_with(|| Bytes::from(place.slot.to_string()));
+            slot.or_insert_with(|| names::slot(place.slot));
         }
         let (slot, session) = (self.session.open_slot(), Rc::clone(&self.session));
         let engine = &self.context.engine;

@@ -5,7 +5,12 @@
 //! lockstep can give these keys another type or value. The scripts beside this file spell the
 //! same names out; a test holds both together.
 
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+
 use super::TxnId;
+use crate::resp::number::Decimal;
 
 /// What every key and channel of ours begins with.
 pub const PREFIX: &[u8] = b"__lockstep:";
@@ -37,6 +42,21 @@ pub const LOCK_OF_EVERY_SLOT: &[u8] = b"__lockstep:lock:*";
 pub const SINGLE: [&[u8]; 6] = [INDEX, SETTLING, EPOCH, MARKERS, MAP, LOCK_OF_EVERY_SLOT];
 /// Prefix of the channel on which release and abort announce that keys are free.
 pub const RELEASED: &[u8] = b"__lockstep:released:";
+
+/// The decimal text of a slot, which is what is locked; copies nothing.
+pub fn slot(slot: u16) -> Bytes {
+    static TEXTS: LazyLock<Vec<(u8, [u8; 5])>> = LazyLock::new(|| {
+        let text = |slot: u16| {
+            let (mut text, decimal) = ([0; 5], Decimal::of_unsigned(u64::from(slot)));
+            let decimal = decimal.as_bytes();
+            text[..decimal.len()].copy_from_slice(decimal);
+            (decimal.len() as u8, text)
+        };
+        (0..=u16::MAX).map(text).collect()
+    });
+    let (len, text) = &TEXTS[usize::from(slot)];
+    Bytes::from_static(&text[..usize::from(*len)])
+}
 
 /// What a conditional prepare locks beside each slot (decimal text) that it is conditional on: a
 /// name that no other prepare locks, so that who watches its lock learns of conditional prepares
@@ -84,6 +104,13 @@ fn suffix(name: &[u8], prefix: &[u8]) -> Option<TxnId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slots_are_written_as_numbers_are() {
+        for number in [0, 9, 10, 16_383, u16::MAX] {
+            assert_eq!(slot(number), number.to_string());
+        }
+    }
 
     #[test]
     fn every_name_is_reserved_and_reads_back() {

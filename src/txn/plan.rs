@@ -40,7 +40,34 @@ pub struct Branch {
     pub condition: Option<Condition>,
     /// It touches every slot: `slots` is [`names::EVERY_SLOT`] alone.
     pub is_everywhere: bool,
-    seen: HashSet<u16>,
+    seen: Seen,
+}
+
+/// Slots that a branch names. Most name few.
+#[derive(Debug, Default)]
+struct Seen {
+    few: Vec<u16>,
+    /// All of them, once they are not few.
+    many: HashSet<u16>,
+}
+
+impl Seen {
+    const FEW: usize = 16;
+
+    /// Whether it was not among them yet.
+    fn insert(&mut self, slot: u16) -> bool {
+        if !self.many.is_empty() {
+            return self.many.insert(slot);
+        }
+        if self.few.contains(&slot) {
+            return false;
+        }
+        match self.few.len() < Self::FEW {
+            true => self.few.push(slot),
+            false => self.many.extend(self.few.iter().chain([&slot])),
+        }
+        true
+    }
 }
 
 /// Where the reply to one queued command comes from.
@@ -204,9 +231,7 @@ impl Plan {
     /// decider. If `settles`, it is the keys in these slots that it is about, and plain commands
     /// wait for the end from the prepare on.
     pub fn require(&mut self, part: Part, condition: Condition, settles: &[u16]) {
-        let slots = settles
-            .iter()
-            .map(|slot| (*slot, Bytes::from(slot.to_string())));
+        let slots = settles.iter().map(|slot| (*slot, names::slot(*slot)));
         self.watch(part, slots, true);
         let branch = self.branch_of(part);
         self.branches[branch].condition = Some(condition);
@@ -269,7 +294,7 @@ impl Plan {
             watched: Vec::new(),
             condition: None,
             is_everywhere: false,
-            seen: HashSet::new(),
+            seen: Seen::default(),
         });
         self.branches.len() - 1
     }
@@ -321,7 +346,7 @@ impl Branch {
     fn added<'a>(&mut self, keys: impl Iterator<Item = &'a [u8]>) -> usize {
         for slot in keys.map(key_slot) {
             if !self.is_everywhere && self.seen.insert(slot) {
-                self.slots.push(Bytes::from(slot.to_string()));
+                self.slots.push(names::slot(slot));
             }
         }
         self.count += 1;
@@ -374,8 +399,13 @@ pub fn pieces(split: Split, topology: &Topology, command: &Command<'_>) -> Vec<(
     pieces
 }
 
+/// What stands around a string on the wire, about.
+const HEADER_LEN: usize = 16;
+
 /// Appends the part of a split command that has these of its keys.
 pub fn encode_piece(out: &mut BytesMut, split: Split, command: &Command<'_>, positions: &[usize]) {
+    let len = |arg: &[u8]| arg.len() + HEADER_LEN;
+    out.reserve(HEADER_LEN + piece_args(split, command, positions).map(len).sum::<usize>());
     build::array_header(out, 1 + positions.len() * split.step());
     for arg in piece_args(split, command, positions) {
         build::bulk(out, arg);
@@ -431,6 +461,8 @@ fn merge_values<'a>(
             }
         }
     }
+    let len = values.iter().map(|value| value.map_or(HEADER_LEN, <[u8]>::len));
+    out.reserve(HEADER_LEN + len.sum::<usize>());
     build::array_header(out, keys);
     for value in values {
         match value {
@@ -513,4 +545,19 @@ pub fn home_of_keys(
         home = home.and_then(|home| home.with(topology.place_of(key)));
     }
     home
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_slot_is_new_once_however_many_there_are() {
+        let mut seen = Seen::default();
+        for round in 0..2 {
+            for slot in 0..3 * Seen::FEW as u16 {
+                assert_eq!(seen.insert(slot), round == 0, "{slot}");
+            }
+        }
+    }
 }
