@@ -75,10 +75,10 @@ impl Wakeups {
         })
     }
 
-    /// Waits for the end of this transaction on this shard; false when the limit passed first.
-    /// Must be called on a thread with local tasks.
-    pub async fn released(self: &Rc<Self>, id: &str, limit: Duration) -> bool {
-        let was_woken = match self.listen(id.as_bytes()) {
+    /// Waits for the end of this transaction on this shard, in the name of so many others; false
+    /// when the limit passed first. Must be called on a thread with local tasks.
+    pub async fn released(self: &Rc<Self>, id: &str, limit: Duration, waiting: u32) -> bool {
+        let was_woken = match self.listen(id.as_bytes(), waiting) {
             None => true,
             Some(news) => matches!(timeout(limit, news).await, Ok(Ok(()))),
         };
@@ -100,9 +100,9 @@ impl Wakeups {
     }
 
     /// None when it has been announced already.
-    fn listen(self: &Rc<Self>, id: &[u8]) -> Option<oneshot::Receiver<()>> {
+    fn listen(self: &Rc<Self>, id: &[u8], waiting: u32) -> Option<oneshot::Receiver<()>> {
         let mut inner = self.inner.borrow_mut();
-        if inner.are_frequent_with_another() && !std::mem::replace(&mut inner.is_running, true) {
+        if inner.are_frequent_with(waiting) && !std::mem::replace(&mut inner.is_running, true) {
             tokio::task::spawn_local(Rc::clone(self).run());
         }
         if inner.recent.iter().any(|known| known == id) {
@@ -197,12 +197,12 @@ impl Wakeups {
 }
 
 impl Inner {
-    /// Counts a wait in; whether there have been many lately.
-    fn are_frequent_with_another(&mut self) -> bool {
+    /// Counts so many waits in; whether there have been many lately.
+    fn are_frequent_with(&mut self, waiting: u32) -> bool {
         if !self.is_running && self.window_began.elapsed() >= WINDOW {
             (self.waits, self.window_began) = (0, Instant::now());
         }
-        self.waits += 1;
+        self.waits = self.waits.saturating_add(waiting);
         self.waits >= FREQUENT
     }
 

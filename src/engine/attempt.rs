@@ -129,6 +129,11 @@ impl Attempt {
         }
     }
 
+    /// See [`Requests::held`].
+    pub(super) fn held(&self) -> Option<(Part, Bytes)> {
+        self.requests.held()
+    }
+
     /// What each participant has to do.
     pub(super) fn work(&self) -> &[Work] {
         &self.work

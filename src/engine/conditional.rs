@@ -60,9 +60,9 @@ use futures::future::{join_all, try_join_all};
 
 use super::attempt::Attempt;
 use super::blocking::{LOOK_AGAIN, append_question, hold, is_clear, maybe_sent};
+use super::locked::Job;
 use super::seat::Work;
 use super::traced::note_single;
-use super::turnstile::Ticket;
 use super::watching::{Watched, Watching};
 use super::{Answer, Engine, errors, seat};
 use crate::backend::{Failure, Pinned};
@@ -75,30 +75,6 @@ use crate::txn::{Part, Rule, TxnId, names, script};
 
 /// Looks at locks that others hold before one of them is asked to be settled, if it is overdue.
 const LOOKS_PER_RECOVERY: u32 = 16;
-
-/// On which terms a transaction takes its locks.
-pub(super) struct Terms {
-    /// What it is conditional on.
-    pub guard: Option<Rc<Guard>>,
-    /// Its place in the queues of its slots, if it has one already.
-    pub ticket: Option<Rc<Ticket>>,
-    /// From when on `lock-wait` counts.
-    pub began: Instant,
-    /// What it is part of.
-    pub trace: Option<Rc<Trace>>,
-}
-
-impl Terms {
-    /// Now, behind everybody who has come before.
-    pub(super) fn of(guard: Option<Rc<Guard>>, trace: Option<Rc<Trace>>) -> Self {
-        Self {
-            guard,
-            ticket: None,
-            began: Instant::now(),
-            trace,
-        }
-    }
-}
 
 /// The watching connections of a transaction over several shards, until they are used.
 pub struct Guard {
@@ -179,7 +155,7 @@ impl Engine {
         mut plan: Plan,
         watched: Watched,
         trace: Option<Rc<Trace>>,
-        done: impl FnOnce(&[u8]),
+        done: impl FnOnce(&[u8]) + 'static,
     ) {
         let has_keys = plan
             .branches()
@@ -207,8 +183,8 @@ impl Engine {
             None => {
                 let guard = Guard::new(connections);
                 let work = plan.take_branches().into_iter().map(Work::new).collect();
-                let terms = Terms::of(Some(Rc::clone(&guard)), trace);
-                self.run_locked(plan, work, Answer::Exec, terms, done).await;
+                let job = Job::new(plan, work, Answer::Exec, trace, Box::new(done));
+                self.run_locked(job.under(Rc::clone(&guard)), None).await;
                 guard.leave();
             }
         }

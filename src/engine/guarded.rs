@@ -116,7 +116,7 @@ impl Engine {
                     return Tried::Ran(work.replies(replies.collect()));
                 }
                 answer::Guarded::Settling(owner) => {
-                    self.wait_for_release(work.part, &owner, backoff(tries))
+                    self.wait_for_release(work.part, &owner, backoff(tries), 1)
                         .await;
                 }
                 answer::Guarded::Refused => {

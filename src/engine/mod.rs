@@ -1,6 +1,8 @@
 //! Carries out what [`crate::txn`] decides: actions become requests to shards, their replies
 //! and the clock become events. All waiting is here, no decision is.
 //!
+//! * [`locked`]: transactions behind locks, attempt after attempt;
+//! * [`groups`]: those that run together as one;
 //! * [`attempt`]: drives one coordinator;
 //! * [`seat`]: one participant of an attempt: its requests, its pinned connection, its replies;
 //! * [`recover`]: drives a recoverer;
@@ -39,10 +41,12 @@ mod decide;
 pub mod errors;
 pub mod everywhere;
 pub mod fence;
+mod groups;
 mod guarded;
 pub mod inbox;
 pub mod inspect;
 pub mod lanes;
+mod locked;
 mod moments;
 pub mod patient;
 pub mod recover;
@@ -69,17 +73,17 @@ use bytes::{Bytes, BytesMut};
 
 use crate::backend::{Armed, How, Isolation, Link, Pool, Wakeups};
 use crate::failpoint;
-use crate::metrics::{Limit, Metrics, Outcome as Told, Scope, Step};
+use crate::metrics::{Metrics, Outcome as Told, Scope};
 use crate::resp::{self, Lane, Protocol};
 use crate::traces::Trace;
 use crate::txn::plan::{Branch, Plan};
 use crate::txn::script;
-use crate::txn::{Limits, Millis, Outcome, Part, Refusal, TxnId};
-use attempt::Attempt;
-use conditional::{Guard, Terms};
+use crate::txn::{Limits, Millis, Part, TxnId};
+use groups::Groups;
 use guarded::Guarded;
 use inbox::{Inbox, Reply};
 use lanes::Lanes;
+use locked::Job;
 use seat::Work;
 use turnstile::Turnstile;
 
@@ -136,6 +140,8 @@ pub struct Engine {
     lanes: Lanes,
     times: Times,
     turnstile: Arc<Turnstile>,
+    /// Transactions that are about to run together.
+    groups: Groups,
     metrics: Arc<Metrics>,
     /// What [`Millis`] of the machines' clock count from.
     epoch: Instant,
@@ -179,6 +185,7 @@ impl Engine {
             ways,
             times,
             turnstile,
+            groups: Groups::default(),
             metrics,
             epoch: Instant::now(),
             clock_offsets,
@@ -245,12 +252,18 @@ impl Engine {
     /// Runs a plan over several shards as a transaction, and calls `done` once with the reply.
     pub fn transact(
         self: &Rc<Self>,
-        plan: Plan,
+        mut plan: Plan,
         answer: Answer,
         done: impl FnOnce(&[u8]) + 'static,
     ) {
-        let (engine, trace) = (Rc::clone(self), self.trace());
         self.active.set(self.active.get() + 1);
+        let (engine, trace) = (Rc::clone(self), self.trace());
+        if plan.branches().len() > 1 {
+            let branches = plan.take_branches();
+            let work = branches.into_iter().map(Work::new).collect();
+            let done = Box::new(done);
+            return self.run_among_others(Job::new(plan, work, answer, trace, done));
+        }
         tokio::task::spawn_local(async move {
             engine.run(plan, answer, trace, done).await;
             engine.active.set(engine.active.get() - 1);
@@ -262,7 +275,7 @@ impl Engine {
         mut plan: Plan,
         answer: Answer,
         trace: Option<Rc<Trace>>,
-        done: impl FnOnce(&[u8]),
+        done: impl FnOnce(&[u8]) + 'static,
     ) {
         if self.is_native(&plan) {
             let reply = self.run_natively(plan, answer).await;
@@ -275,70 +288,10 @@ impl Engine {
                 done(&reply);
             }
             Guarded::ToDo(work) => {
-                let terms = Terms::of(None, trace);
-                self.run_locked(plan, work, answer, terms, done).await;
+                let job = Job::new(plan, work, answer, trace, Box::new(done));
+                self.run_locked(job, None).await;
             }
         }
-    }
-
-    /// As a transaction behind locks.
-    async fn run_locked(
-        self: &Rc<Self>,
-        plan: Plan,
-        work: Rc<[Work]>,
-        answer: Answer,
-        terms: Terms,
-        done: impl FnOnce(&[u8]),
-    ) {
-        let (guard, began, trace) = (terms.guard.as_ref(), terms.began, terms.trace.as_ref());
-        self.metrics.participants.record(work.len() as f64);
-        let keys = work
-            .iter()
-            .flat_map(|work| work.slots.iter().map(|slot| &slot[..]));
-        let ticket = match terms.ticket {
-            Some(ticket) => Some(ticket),
-            None => self
-                .turnstile
-                .pass(keys, self.times.lock_wait.get())
-                .await
-                .map(Rc::new),
-        };
-        let is_checked = guard.is_some_and(|guard| guard.is_checked());
-        if ticket.is_none() || (is_checked && !self.wait_for_locks(&work, began).await) {
-            self.metrics.limits_hit[Limit::LockWait].increment(1);
-            self.metrics.lock_wait.record(began.elapsed().as_secs_f64());
-            self.count(Told::Aborted, began, 0);
-            return done(&errors::waited_too_long(answer, self.times.lock_wait.get()));
-        }
-        let (mut attempt, mut outcome, attempts) =
-            self.attempt_until_decided(&work, guard, trace, began).await;
-        if outcome == Outcome::CommittedRepliesLost && attempt.find_replies().await {
-            outcome = Outcome::Committed;
-        }
-        let reply = match &outcome {
-            Outcome::Committed => {
-                let replies = attempt.take_replies();
-                Ok(compose(&plan, answer, &replies))
-            }
-            _ => Err(errors::reply(
-                &outcome,
-                &attempt.id,
-                answer,
-                plan.protocol(),
-                self.times.lock_wait.get(),
-            )),
-        };
-        self.count(told(&outcome), began, attempts);
-        traced::note_end(trace, told(&outcome), &attempt.id, attempts, work.len());
-        if is_checked && outcome == Outcome::WatchBroken {
-            let protocol = plan.protocol();
-            return self.finish_broken(attempt, &work, protocol, done).await;
-        }
-        match reply {
-            Ok(reply) => done(&reply),
-            Err(error) => done(&error),
-        }
-        attempt.finish().await;
     }
 
     /// Whether a plan is a matter of one shard, and of what is isolated there by the hold rule.
@@ -412,65 +365,6 @@ impl Engine {
             .collect())
     }
 
-    /// Attempt after attempt, until one is not merely kept out by others, or the time is up.
-    async fn attempt_until_decided(
-        self: &Rc<Self>,
-        work: &Rc<[Work]>,
-        guard: Option<&Rc<Guard>>,
-        trace: Option<&Rc<Trace>>,
-        began: Instant,
-    ) -> (Attempt, Outcome, u32) {
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let waited = began.elapsed();
-            let mut attempt = Attempt::begin(self, Rc::clone(work), guard.cloned(), trace.cloned());
-            let mut outcome = attempt.drive().await;
-            let mut wait = self.retry_after(&outcome, attempts);
-            if wait.is_some() && guard.is_some_and(|guard| guard.is_spent()) {
-                // Another attempt would not be guarded any more. Nothing was applied.
-                (outcome, wait) = (Outcome::WatchBroken, None);
-            }
-            let in_time = |wait: &Duration| began.elapsed() + *wait < self.times.lock_wait.get();
-            let Some(wait) = wait.filter(in_time) else {
-                if wait.is_some() {
-                    self.metrics.limits_hit[Limit::LockWait].increment(1);
-                }
-                self.metrics.lock_wait.record(waited.as_secs_f64());
-                return (attempt, outcome, attempts);
-            };
-            self.make_way(&outcome).await;
-            let id = attempt.id.clone();
-            tokio::task::spawn_local(attempt.finish());
-            self.wait_for_way(&outcome, &id, wait).await;
-        }
-    }
-
-    /// How long to wait before another attempt; None when the outcome is final.
-    fn retry_after(&self, outcome: &Outcome, attempts: u32) -> Option<Duration> {
-        let Outcome::Aborted(cause) = outcome else {
-            return None;
-        };
-        match cause {
-            crate::txn::Cause::Silence => Some(Duration::from_millis(1)),
-            crate::txn::Cause::No(_, Refusal::Late | Refusal::Seen(_)) => Some(Duration::ZERO),
-            crate::txn::Cause::No(_, Refusal::Refused(text)) if text.starts_with("NOSCRIPT") => {
-                Some(Duration::from_millis(1))
-            }
-            crate::txn::Cause::No(_, Refusal::Held { .. }) => Some(wakeups::backoff(attempts)),
-            crate::txn::Cause::No(..) => None,
-        }
-    }
-
-    fn count(&self, told: Told, began: Instant, attempts: u32) {
-        self.metrics.transactions[Scope::Distributed][told].increment(1);
-        self.metrics.step[Step::Total].record(began.elapsed().as_secs_f64());
-        self.metrics.attempts.record(f64::from(attempts));
-        if let Some(kind) = errors::kind(told) {
-            self.metrics.errors[kind].increment(1);
-        }
-    }
-
     /// Brings the metrics of links and pools up to date.
     pub fn publish(&self) {
         self.lanes.each(|link| link.publish());
@@ -522,16 +416,6 @@ fn compose(plan: &Plan, answer: Answer, replies: &[Vec<Bytes>]) -> BytesMut {
     match answer {
         Answer::Exec | Answer::Parts => plan.exec_reply(replies),
         Answer::Bare => plan.bare_reply(replies),
-    }
-}
-
-fn told(outcome: &Outcome) -> Told {
-    match outcome {
-        Outcome::Committed => Told::Committed,
-        Outcome::CommittedRepliesLost => Told::RepliesLost,
-        Outcome::Aborted(_) => Told::Aborted,
-        Outcome::WatchBroken => Told::WatchBroken,
-        Outcome::Unknown => Told::Unknown,
     }
 }
 

@@ -6,6 +6,8 @@
 //! is asked of a participant goes over the link.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
@@ -63,6 +65,31 @@ impl Work {
             intent,
             protocol: branch.protocol,
         }
+    }
+
+    /// What these have to do, all of it and in this order: the work of one participant in several
+    /// transactions that run as one. To be used by the script only.
+    pub fn join(works: &[&Self]) -> Option<Self> {
+        let first = works.first()?;
+        let mut slots: Vec<Bytes> = Vec::new();
+        let mut seen = HashSet::new();
+        for slot in works.iter().flat_map(|work| &work.slots) {
+            if seen.insert(&slot[..]) {
+                slots.push(slot.clone());
+            }
+        }
+        let intents = works.iter().map(|work| &work.intent);
+        Some(Self {
+            part: first.part,
+            commands: Bytes::new(),
+            count: works.iter().map(|work| work.count).sum(),
+            intent: Intent::join(intents, slots.iter().map(|slot| &slot[..])),
+            slots,
+            watched: first.watched.clone(),
+            has_watched: false,
+            condition: None,
+            protocol: first.protocol,
+        })
     }
 
     /// Whether it is prepared and applied over the shared link.
@@ -258,6 +285,8 @@ pub struct Requests {
     pub inbox: Rc<Inbox<Arrival>>,
     /// What the markers of its participants are to keep.
     pub kept: Kept,
+    /// Where it was refused last since another holds a key, and which.
+    held: Rc<RefCell<Option<(Part, Bytes)>>>,
 }
 
 impl Requests {
@@ -268,7 +297,13 @@ impl Requests {
             id,
             inbox: Inbox::new(),
             kept: Kept::default(),
+            held: Rc::default(),
         }
+    }
+
+    /// The key that another transaction holds, and where, if that is why it was refused.
+    pub fn held(&self) -> Option<(Part, Bytes)> {
+        self.held.borrow().clone()
     }
 
     /// Sends a request over the participant's link.
@@ -340,6 +375,12 @@ impl Requests {
             && answer::is_noscript(frame)
         {
             self.engine.load_scripts(part.shard);
+        }
+        if let Ok(frame) = &reply
+            && request == Some(Request::Prepare)
+            && let Some(key) = answer::held_key(frame)
+        {
+            *self.held.borrow_mut() = Some((part, frame.slice_ref(key)));
         }
         let (event, clock_ms, replies) = read(&self.id, request?, part, &reply);
         if let Some(clock_ms) = clock_ms {

@@ -38,11 +38,19 @@ impl Engine {
         }
     }
 
-    /// Waits until what stood in the way of this attempt has ended, or it is time to look again.
-    pub(super) async fn wait_for_way(&self, outcome: &Outcome, id: &TxnId, wait: Duration) {
+    /// Waits until what stood in the way of this attempt, by so many transactions, has ended, or it
+    /// is time to look again.
+    pub(super) async fn wait_for_way(
+        &self,
+        outcome: &Outcome,
+        id: &TxnId,
+        wait: Duration,
+        waiting: u32,
+    ) {
         match outcome {
             Outcome::Aborted(Cause::No(part, Refusal::Held { owner, .. })) => {
-                let was_released = self.wait_for_release(*part, owner, wait).await;
+                let released = self.wait_for_release(*part, owner, wait, waiting);
+                let was_released = released.await;
                 if was_released && !goes_first(id, owner) {
                     tokio::time::sleep(A_MOMENT).await;
                 }
@@ -52,10 +60,18 @@ impl Engine {
     }
 
     /// Whether the transaction has ended on this shard before the time is up.
-    pub(super) async fn wait_for_release(&self, part: Part, id: &TxnId, wait: Duration) -> bool {
+    pub(super) async fn wait_for_release(
+        &self,
+        part: Part,
+        id: &TxnId,
+        wait: Duration,
+        waiting: u32,
+    ) -> bool {
         let wakeups = &self.ways[usize::from(part.shard)].wakeups;
         let patience = if wakeups.is_listening() { PATIENCE } else { 1 };
-        wakeups.released(id.as_str(), wait * patience).await
+        wakeups
+            .released(id.as_str(), wait * patience, waiting)
+            .await
     }
 }
 

@@ -78,6 +78,8 @@ pub struct Metrics {
     pub step: Per<Step, Histogram>,
     /// Participants of a distributed transaction.
     pub participants: Histogram,
+    /// Distributed transactions that shared one two-phase commit.
+    pub group_members: Histogram,
     /// Attempts a distributed transaction needed.
     pub attempts: Histogram,
     /// Waits for keys held by others, in seconds.
@@ -205,6 +207,7 @@ impl Metrics {
             }),
             step: Per::new(|l| maker.histogram(&names::STEP, &[text(l)])),
             participants: maker.histogram(&names::PARTICIPANTS_COUNT, &[]),
+            group_members: maker.histogram(&names::GROUP_MEMBERS, &[]),
             attempts: maker.histogram(&names::ATTEMPTS_COUNT, &[]),
             lock_wait: maker.histogram(&names::LOCK_WAIT, &[]),
             recoveries: Per::new(|l| maker.counter(&names::RECOVERIES, &[text(l)])),

@@ -158,6 +158,8 @@ metrics! {
         "Duration of the steps of distributed transactions.";
     PARTICIPANTS_COUNT = "transaction_participants" Histogram(PARTICIPANTS), [],
         "Shards that took part in a distributed transaction.";
+    GROUP_MEMBERS = "transaction_group_members" Histogram(PARTICIPANTS), [],
+        "Distributed transactions that shared one two-phase commit.";
     ATTEMPTS_COUNT = "transaction_attempts" Histogram(ATTEMPTS), [],
         "Attempts (ids) that a distributed transaction needed.";
     HELD_REPLIES = "held_replies" Gauge, ["shard"],

@@ -27,6 +27,10 @@
 //!    *deadline*: a recoverer reads every participant's record and finishes the transaction,
 //!    forward or back, by the rules in [`recovery`].
 //!
+//! What is one transaction here may be several to clients: those that one proxy gets at the same
+//! time, over the same shards, run as one whose queue is theirs, one behind the other. See
+//! `engine::groups`, which argues that nothing else has to know of it.
+//!
 //! # What a participant can be asked
 //!
 //! Each is one atomic step on the shard (a Lua script, or a `MULTI/EXEC` on a connection that

@@ -5,7 +5,7 @@
 --      5 keys (MessagePack array)  6 redo (MessagePack array of arrays)
 --      7 decider, if any, or ''  8 watched keys (MessagePack array), if it is conditional
 --
--- Answers the clock in ms (yes), or {'seen', state}, {'late', clock}, {'held', owner, ms, clock}.
+-- Answers the clock in ms (yes), or {'seen', state}, {'late', clock}, {'held', owner, ms, clock, key}.
 --
 -- No shebang, so that the rights to write are checked at the first write and nothing before
 -- it: SET and INCR are denyoom, hence OOM, READONLY, MISCONF and NOREPLICAS refuse the whole.
@@ -91,7 +91,7 @@ end
 if owner then
   local deadline = call('HGET', '__lockstep:txn:' .. owner, 'deadline')
   local left = deadline and deadline - now or call('PTTL', '__lockstep:lock:' .. at)
-  return {'held', owner, math.max(left, 0), now}
+  return {'held', owner, math.max(left, 0), now, at}
 end
 
 call('INCR', '__lockstep:epoch')

@@ -18,6 +18,11 @@ pub use fidelity::{Fidelity, fidelity, script_commands};
 /// The most arguments a command may have in a script (Lua's `unpack` ends near 8,000).
 pub const SCRIPT_ARGS_MAX: usize = 7_000;
 
+/// The tag of a short array, to which its length is added.
+const EMPTY_ARRAY: u8 = 0x90;
+/// Length of what a redo begins with: an array's tag and its count.
+const HEAD_LEN: usize = 5;
+
 /// What one participant promised: both fields of its record, encoded once per EXEC and used
 /// for every attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +33,31 @@ pub struct Intent {
     pub keys: Bytes,
     /// How the commands' replies survive the script `apply`; the worst of all commands.
     pub fidelity: Fidelity,
+}
+
+impl Intent {
+    /// All of these, one behind the other; `keys` are those of all.
+    pub fn join<'a, I>(intents: impl Iterator<Item = &'a Self> + Clone, keys: I) -> Self
+    where
+        I: IntoIterator<Item = &'a [u8]>,
+        I::IntoIter: ExactSizeIterator,
+    {
+        let len: usize = intents.clone().map(|intent| intent.redo.len()).sum();
+        let mut joined = IntentBuilder {
+            redo: BytesMut::with_capacity(len),
+            ..IntentBuilder::new()
+        };
+        put_array32(&mut joined.redo, 0);
+        for intent in intents {
+            let (head, commands) = intent.redo.split_at(HEAD_LEN);
+            joined.redo.extend_from_slice(commands);
+            joined.commands += head[1..]
+                .iter()
+                .fold(0, |sum, byte| sum << 8 | u32::from(*byte));
+            joined.fidelity = joined.fidelity.max(intent.fidelity);
+        }
+        joined.finish(keys)
+    }
 }
 
 /// Collects the commands of a branch into an [`Intent`].
@@ -88,7 +118,7 @@ impl IntentBuilder {
         I: IntoIterator<Item = &'a [u8]>,
         I::IntoIter: ExactSizeIterator,
     {
-        self.redo[1..5].copy_from_slice(&self.commands.to_be_bytes());
+        self.redo[1..HEAD_LEN].copy_from_slice(&self.commands.to_be_bytes());
         Intent {
             redo: self.redo.freeze(),
             keys: encode_keys(keys),
@@ -103,8 +133,12 @@ where
     I: IntoIterator<Item = &'a [u8]>,
     I::IntoIter: ExactSizeIterator,
 {
+    let keys = keys.into_iter();
+    if keys.len() == 0 {
+        return Bytes::from_static(&[EMPTY_ARRAY]);
+    }
     let mut out = BytesMut::with_capacity(32);
-    put_strings(&mut out, keys.into_iter());
+    put_strings(&mut out, keys);
     out.freeze()
 }
 
@@ -140,7 +174,7 @@ fn put_array32(out: &mut BytesMut, len: u32) {
 
 pub(super) fn put_strings<'a>(out: &mut BytesMut, items: impl ExactSizeIterator<Item = &'a [u8]>) {
     match items.len() {
-        len @ 0..=15 => out.put_u8(0x90 | len as u8),
+        len @ 0..=15 => out.put_u8(EMPTY_ARRAY | len as u8),
         len => put_array32(out, u32::try_from(len).unwrap_or(u32::MAX)),
     }
     for item in items {

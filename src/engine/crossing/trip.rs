@@ -10,9 +10,10 @@ use tokio::task::spawn_local;
 use super::values::Fetched;
 use super::{Crossing, Spot};
 use crate::backend::{Failure, How};
-use crate::engine::conditional::{Guard, Terms};
+use crate::engine::conditional::Guard;
 use crate::engine::inbox::{Inbox, Reply};
 use crate::engine::lanes::Links;
+use crate::engine::locked::Job;
 use crate::engine::patient::with_command;
 use crate::engine::seat::Work;
 use crate::engine::turnstile::Ticket;
@@ -144,19 +145,21 @@ impl<'a> Trip<'a> {
     /// has begun it goes on to its end, whatever becomes of who waits here.
     pub(super) async fn commit(&self, mut plan: Plan, guard: Option<Rc<Guard>>) -> Ended {
         let work: Rc<[Work]> = plan.take_branches().into_iter().map(Work::new).collect();
-        let terms = Terms {
-            guard: guard.clone(),
-            ticket: Some(Rc::clone(&self.ticket)),
-            began: self.began,
-            trace: self.trace.clone(),
-        };
+        let ticket = Rc::clone(&self.ticket);
         let replies = Inbox::<Bytes>::new();
         let (engine, sink) = (Rc::clone(self.engine), Rc::clone(&replies));
         engine.active.set(engine.active.get() + 1);
+        let job = Job {
+            plan,
+            work,
+            answer: Answer::Parts,
+            guard: guard.clone(),
+            began: self.began,
+            trace: self.trace.clone(),
+            done: Box::new(move |reply| sink.push(Bytes::copy_from_slice(reply))),
+        };
         spawn_local(async move {
-            let done = move |reply: &[u8]| sink.push(Bytes::copy_from_slice(reply));
-            let answer = Answer::Parts;
-            engine.run_locked(plan, work, answer, terms, done).await;
+            engine.run_locked(job, Some(ticket)).await;
             if let Some(guard) = guard {
                 guard.leave();
             }

@@ -146,6 +146,13 @@ fn no(parts: &[&[u8]]) -> Option<Voted> {
     })
 }
 
+/// The key of the prepare that another transaction holds, if that is why [`vote`] is No.
+pub fn held_key(frame: &[u8]) -> Option<&[u8]> {
+    let mut parts = elements(frame);
+    let is_held = as_bulk(parts.next()?) == Some(b"held");
+    parts.nth(3).and_then(as_bulk).filter(|_| is_held)
+}
+
 /// The answers to [`super::Prepare::append_watching`]. Yes only if the record was `prepared` also
 /// behind the WATCH: before it, somebody may have settled the transaction. After anything but
 /// Yes the connection still watches the record.
