@@ -301,39 +301,20 @@ impl Engine {
         let Some(work) = gathering.join(&members) else {
             return;
         };
-        gathering.begins(members.len());
-        let mut attempts = 0;
-        let mut ended = loop {
-            attempts += 1;
-            let attempted = Instant::now();
-            let mut attempt = Attempt::begin(self, Rc::clone(&work), None, None);
-            let outcome = attempt.drive().await;
-            if attempts == 1 {
-                gathering.decided(members.len());
-            }
-            let wait = self.retry_after(&outcome, attempts);
-            let Some(wait) = wait.filter(|wait| self.is_in_time(began, *wait)) else {
-                gathering.adapt(members.len(), attempted.elapsed());
-                break Ended {
-                    attempt,
-                    outcome,
-                    attempts,
-                };
-            };
-            if is_held(&outcome) && !do_all_want(&members, attempt.held()) {
-                gathering.shrink(members.len());
+        let tried = self.attempt_together(gathering, &members, &work, began);
+        let (mut ended, attempted) = match tried.await {
+            Ok(tried) => tried,
+            Err(attempt) => {
                 tokio::task::spawn_local(attempt.finish());
                 drop(ticket);
                 return self.part(members, |engine, job| engine.give_up_waiting(job));
             }
-            self.give_way(attempt, &outcome, wait, members.len() as u32)
-                .await;
         };
-        if self.retry_after(&ended.outcome, attempts).is_some() {
+        if self.retry_after(&ended.outcome, ended.attempts).is_some() {
             // The time of the first of them is up, and nothing was applied.
             drop(ticket);
             self.part(members, |engine, job| {
-                engine.note_waited(job.began.elapsed(), true);
+                engine.note_waited(attempted - job.began, true);
                 engine.conclude(job, &ended, &[]);
             });
             return ended.attempt.finish().await;
@@ -348,11 +329,49 @@ impl Engine {
         let running = members.len();
         for Member { job, .. } in members {
             let share = shares.next(&job);
-            self.note_waited(job.began.elapsed(), false);
+            self.note_waited(attempted - job.began, false);
             self.conclude(job, &ended, &share);
         }
         ended.attempt.finish().await;
         self.is_over(running);
+    }
+
+    /// Attempt after attempt of all together, and when the last of them began; as an error the
+    /// attempt that was kept out by what only some of them want.
+    async fn attempt_together(
+        self: &Rc<Self>,
+        gathering: &Gathering,
+        members: &[Member],
+        work: &Rc<[Work]>,
+        began: Instant,
+    ) -> Result<(Ended, Instant), Attempt> {
+        gathering.begins(members.len());
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let attempted = Instant::now();
+            let mut attempt = Attempt::begin(self, Rc::clone(work), None, None);
+            let outcome = attempt.drive().await;
+            if attempts == 1 {
+                gathering.decided(members.len());
+            }
+            let wait = self.retry_after(&outcome, attempts);
+            let Some(wait) = wait.filter(|wait| self.is_in_time(began, *wait)) else {
+                gathering.adapt(members.len(), attempted.elapsed());
+                let ended = Ended {
+                    attempt,
+                    outcome,
+                    attempts,
+                };
+                return Ok((ended, attempted));
+            };
+            if is_held(&outcome) && !do_all_want(members, attempt.held()) {
+                gathering.shrink(members.len());
+                return Err(attempt);
+            }
+            let waiting = members.len() as u32;
+            self.give_way(attempt, &outcome, wait, waiting).await;
+        }
     }
 }
 
