@@ -37,7 +37,7 @@
 //!
 //! The more keys a group has, the more likely another process has one of them; and a script keeps
 //! its shard for as long as its commands take. So the limit grows by one when a full group was
-//! committed and is halved when a group broke up, took longer than [`SLOW`], or had more than
+//! decided, and is halved when a group broke up, took longer than [`SLOW`], or had more than
 //! [`REPLIES_MAX`] bytes of replies. It is at most [`MEMBERS_MAX`] members, and [`REDO_MAX`] bytes.
 //!
 //! Only what is applied by a script joins, without a condition, and without a trace, which would
@@ -97,10 +97,10 @@ struct Gathering {
     company: Company,
     /// Those whose keys were free. Bounded by the number of clients, as is all that waits here.
     waiting: RefCell<VecDeque<Member>>,
-    /// By the key that they wait for: groups that others may still join.
-    queued: RefCell<HashMap<u64, Rc<RefCell<Group>>>>,
     /// Bytes of their commands.
     waiting_bytes: Cell<usize>,
+    /// By the key that they wait for: groups that others may still join.
+    queued: RefCell<HashMap<u64, Rc<RefCell<Group>>>>,
     /// Members of a group, at most.
     members_max: Cell<usize>,
     /// Members of groups that are not decided yet.

@@ -121,7 +121,8 @@ impl Queues {
         queues.flat_map(before).collect()
     }
 
-    /// The last place in the queue of this key. Whoever waits already waits for it, too.
+    /// Gives the ticket the last place in the queue of this key; whether somebody is in front of
+    /// it. A ticket that waits already waits for that, too.
     fn enter(&mut self, number: u64, key: u64) -> bool {
         let queue = self.by_key.entry(key).or_default();
         let must_wait = !queue.is_empty();
@@ -170,13 +171,14 @@ impl Ticket {
         let mut queues = self.turnstile.lock();
         let missing = keys.iter().filter(|key| !self.keys.contains(key));
         let missing: Vec<u64> = missing.copied().collect();
-        let in_front = queues.in_front(self.number, &self.keys);
-        let is_others = |key: &u64| {
-            let queue = queues.by_key.get(key).into_iter().flatten();
-            queue.into_iter().any(|holder| !in_front.contains(holder))
-        };
-        if missing.iter().any(is_others) {
-            return false;
+        let taken = missing.iter().filter_map(|key| queues.by_key.get(key));
+        let mut holders = taken.flatten().peekable();
+        // Most often nobody has them; the queues can be long.
+        if holders.peek().is_some() {
+            let in_front = queues.in_front(self.number, &self.keys);
+            if holders.any(|holder| !in_front.contains(holder)) {
+                return false;
+            }
         }
         for key in missing {
             queues.enter(self.number, key);

@@ -404,13 +404,8 @@ const HEADER_LEN: usize = 16;
 
 /// Appends the part of a split command that has these of its keys.
 pub fn encode_piece(out: &mut BytesMut, split: Split, command: &Command<'_>, positions: &[usize]) {
-    let len = |arg: &[u8]| arg.len() + HEADER_LEN;
-    out.reserve(
-        HEADER_LEN
-            + piece_args(split, command, positions)
-                .map(len)
-                .sum::<usize>(),
-    );
+    let len = piece_args(split, command, positions).map(|arg| arg.len() + HEADER_LEN);
+    out.reserve(HEADER_LEN + len.sum::<usize>());
     build::array_header(out, 1 + positions.len() * split.step());
     for arg in piece_args(split, command, positions) {
         build::bulk(out, arg);

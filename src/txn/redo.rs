@@ -43,11 +43,7 @@ impl Intent {
         I::IntoIter: ExactSizeIterator,
     {
         let len: usize = intents.clone().map(|intent| intent.redo.len()).sum();
-        let mut joined = IntentBuilder {
-            redo: BytesMut::with_capacity(len),
-            ..IntentBuilder::new()
-        };
-        put_array32(&mut joined.redo, 0);
+        let mut joined = IntentBuilder::with_capacity(HEAD_LEN + len);
         for intent in intents {
             let (head, commands) = intent.redo.split_at(HEAD_LEN);
             joined.redo.extend_from_slice(commands);
@@ -85,7 +81,11 @@ impl Default for IntentBuilder {
 impl IntentBuilder {
     /// A branch without commands (a participant that is only watched).
     pub fn new() -> Self {
-        let mut redo = BytesMut::with_capacity(128);
+        Self::with_capacity(128)
+    }
+
+    fn with_capacity(bytes: usize) -> Self {
+        let mut redo = BytesMut::with_capacity(bytes);
         put_array32(&mut redo, 0);
         Self {
             redo,
