@@ -76,6 +76,8 @@ const PARTS_MAX: usize = 16;
 /// While fewer than so many over the same shards are undecided, nobody waits for them: the company
 /// is too small to be worth it.
 const UNDECIDED_MAX: usize = 3;
+/// Attempts after which what this worker itself has left is not about to go.
+const ABORTS_AWAITED: u32 = 3;
 /// How long the first of a group waits for the decision of those before it, at most, if they have
 /// none of its keys.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -336,6 +338,17 @@ impl Engine {
         self.is_over(running);
     }
 
+    /// Whether another transaction stands in the way. One of our own, since the keys are ours by
+    /// the turnstile, is at first taken for an earlier attempt whose abort is under way.
+    fn is_kept_out(&self, outcome: &Outcome, attempts: u32) -> bool {
+        match outcome {
+            Outcome::Aborted(Cause::No(_, Refusal::Held { owner, .. })) => {
+                attempts > ABORTS_AWAITED || !owner.as_str().starts_with(&self.boot_id)
+            }
+            _ => false,
+        }
+    }
+
     /// Attempt after attempt of all together, and when the last of them began; as an error the
     /// attempt that was kept out by what only some of them want.
     async fn attempt_together(
@@ -365,7 +378,7 @@ impl Engine {
                 };
                 return Ok((ended, attempted));
             };
-            if is_held(&outcome) && !do_all_want(members, attempt.held()) {
+            if self.is_kept_out(&outcome, attempts) && !do_all_want(members, attempt.held()) {
                 gathering.shrink(members.len());
                 return Err(attempt);
             }
@@ -551,14 +564,6 @@ fn is_sociable(job: &Job) -> bool {
 fn redo_len(job: &Job) -> usize {
     let lengths = job.work.iter().map(|work| work.intent.redo.len());
     lengths.max().unwrap_or(0)
-}
-
-/// Whether another transaction stands in the way.
-fn is_held(outcome: &Outcome) -> bool {
-    matches!(
-        outcome,
-        Outcome::Aborted(Cause::No(_, Refusal::Held { .. }))
-    )
 }
 
 /// Whether all of them want this key, which another transaction holds.
